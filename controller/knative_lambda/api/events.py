@@ -1,0 +1,138 @@
+"""The 17 CloudEvent types and their payloads, and the identity of an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from knative_lambda.api.meta import Seen
+from knative_lambda.api.phases import Phase
+
+SOURCE = "/knative-lambda/operator"
+"""CloudEvent source of what we publish; an event of this source that comes back is a fact, never a command."""
+
+
+class Category(StrEnum):
+    """First half of a type; the extension `lambdacategory`, which Triggers can filter on."""
+
+    FUNCTION = "function"
+    BUILD = "build"
+    SERVICE = "service"
+    STATUS = "status"
+    PARSER = "parser"
+
+
+class EventType(StrEnum):
+    """Past tense: facts."""
+
+    FUNCTION_CREATED = "lambda.function.created"
+    FUNCTION_UPDATED = "lambda.function.updated"
+    FUNCTION_DELETED = "lambda.function.deleted"
+    BUILD_STARTED = "lambda.build.started"
+    BUILD_COMPLETED = "lambda.build.completed"
+    BUILD_FAILED = "lambda.build.failed"
+    BUILD_TIMEOUT = "lambda.build.timeout"
+    BUILD_CANCELLED = "lambda.build.cancelled"
+    BUILD_STOPPED = "lambda.build.stopped"
+    SERVICE_CREATED = "lambda.service.created"
+    SERVICE_UPDATED = "lambda.service.updated"
+    SERVICE_DELETED = "lambda.service.deleted"
+    STATUS_UPDATED = "lambda.status.updated"
+    HEALTH_CHECK = "lambda.health.check"
+    PARSER_STARTED = "lambda.parser.started"
+    PARSER_COMPLETED = "lambda.parser.completed"
+    PARSER_FAILED = "lambda.parser.failed"
+
+    @property
+    def category(self) -> Category:
+        name = self.value.split(".")[1]
+        return Category.STATUS if name == "health" else Category(name)
+
+
+class Payload(Seen):
+    """Base of the data of an event; snake_case on the wire, as the design document's consumers expect."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+
+class FunctionEventData(Payload):
+    """Data of lambda.function.*."""
+
+    name: str
+    namespace: str = "knative-lambda"
+    spec: dict[str, Any] = Field(default_factory=dict)
+    status: dict[str, Any] | None = None
+
+
+class BuildEventData(Payload):
+    """Data of lambda.build.*."""
+
+    function_name: str
+    namespace: str = "knative-lambda"
+    build_id: str
+    job_name: str | None = None
+    image_uri: str | None = None
+    status: Literal["started", "completed", "failed", "timeout", "cancelled", "stopped"]
+    error: str | None = None
+    duration_seconds: float | None = None
+
+
+class ServiceEventData(Payload):
+    """Data of lambda.service.*."""
+
+    service_name: str
+    namespace: str = "knative-lambda"
+    url: str | None = None
+    status: dict[str, Any] | None = None
+
+
+class StatusEventData(Payload):
+    """Data of lambda.status.updated and lambda.health.check."""
+
+    function_name: str
+    namespace: str = "knative-lambda"
+    phase: Phase
+    conditions: list[dict[str, Any]] | None = None
+    health_status: Literal["healthy", "unhealthy", "unknown"] | None = None
+
+
+class ParserEventData(Payload):
+    """Data of lambda.parser.*."""
+
+    parser_id: str
+    function_name: str
+    execution_id: str
+    status: Literal["started", "completed", "failed"]
+    error: str | None = None
+    duration_ms: float | None = None
+
+
+PAYLOADS: dict[Category, type[Payload]] = {
+    Category.FUNCTION: FunctionEventData,
+    Category.BUILD: BuildEventData,
+    Category.SERVICE: ServiceEventData,
+    Category.STATUS: StatusEventData,
+    Category.PARSER: ParserEventData,
+}
+
+
+def payload_of(kind: EventType) -> type[Payload]:
+    """The payload model of a type."""
+    return PAYLOADS[kind.category]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A CloudEvent 1.0 with JSON data. `extensions` are string-valued (`correlationid`, `causationid`, …)."""
+
+    id: str
+    type: str
+    source: str
+    time: datetime
+    data: dict[str, Any]
+    subject: str = ""
+    extensions: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,29 @@
+"""Every resource of the API server that this project reads or writes."""
+
+from __future__ import annotations
+
+from knative_lambda.api.meta import GROUP, VERSION, Kind
+
+LAMBDA_FUNCTION = Kind(GROUP, VERSION, "lambdafunctions", "LambdaFunction")
+FUNCTION_REPOSITORY = Kind(GROUP, VERSION, "functionrepositories", "FunctionRepository")
+
+JOB = Kind("batch", "v1", "jobs", "Job")
+POD = Kind("", "v1", "pods", "Pod")
+SECRET = Kind("", "v1", "secrets", "Secret")
+CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
+EVENT = Kind("events.k8s.io", "v1", "events", "Event")
+LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+
+SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
+"""Knative Service; the core Service is not ours to write."""
+TRIGGER = Kind("eventing.knative.dev", "v1", "triggers", "Trigger")
+BROKER = Kind("eventing.knative.dev", "v1", "brokers", "Broker")
+
+ALL = (
+    LAMBDA_FUNCTION, FUNCTION_REPOSITORY, JOB, POD, SECRET, CONFIG_MAP, EVENT, LEASE, NAMESPACE,
+    CUSTOM_RESOURCE_DEFINITION, SERVICE, TRIGGER, BROKER,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""CloudEvents out: the port (`base`), its RabbitMQ adapter and its memory twin, and the encoding."""

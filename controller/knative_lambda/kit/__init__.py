@@ -1,0 +1,1 @@
+"""Small tools without any domain: clock, backoff, digest, durations, redaction, logging."""

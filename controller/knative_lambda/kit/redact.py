@@ -1,0 +1,32 @@
+"""Takes secrets out of text before a person, a log or a status sees it."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]*@")
+_HEADER = re.compile(r"(?i)\b(authorization|x-hub-signature(?:-256)?|x-gitlab-token|cookie)(\s*[:=]\s*)\S+(\s+\S+)?")
+_PAIR = re.compile(
+    r"(?i)\b((?:[a-z0-9_-]*)(?:password|passwd|secret|token|api[_-]?key|access[_-]?key))(\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
+)
+_TOKEN = re.compile(
+    r"\b(gh[pousr]_[A-Za-z0-9]{16,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
+)
+
+
+def url(text: str) -> str:
+    """`https://user:pass@host/x` as `https://***@host/x`."""
+    return _URL_CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
+
+
+def text(message: str) -> str:
+    """Masks credentials in URLs, authorization headers, `password=` pairs and well-known token forms."""
+    masked = _TOKEN.sub(MASK, url(message))
+    masked = _HEADER.sub(rf"\1\2{MASK}", masked)
+    return _PAIR.sub(rf"\1\2{MASK}", masked)
+
+
+def clip(message: str, limit: int) -> str:
+    """Cuts from the front, for the end of a log says what went wrong."""
+    return message if len(message) <= limit else "…" + message[-(limit - 1) :]

@@ -1,0 +1,1 @@
+"""Settings of the controller: environment, file and flags, validated in one place."""

@@ -1,0 +1,1 @@
+"""Tests of Knative Lambda, and the test bed that they run on."""
