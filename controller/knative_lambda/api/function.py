@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from knative_lambda.api.conditions import Condition
 from knative_lambda.api.meta import API_VERSION, NAME_LENGTH, NAME_PATTERN, Key, Model, ObjectMeta, Seen
@@ -26,9 +26,15 @@ KEYS_REFUSED = (
     " and name it in secretRef"
 )
 
+NAME_RULE = f"a DNS-1035 label of at most {NAME_LENGTH} characters: a-z, 0-9 and '-', a letter first"
+
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Duration = Annotated[str, Field(max_length=16, pattern=duration.PATTERN)]
-Quantity = Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-quantity": True})]
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
+    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-quantity": True}),
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=1024)]
 Bucket = Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*[a-z0-9]$")]
 
@@ -171,13 +177,11 @@ class Source(Model):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                *(
-                    {
-                        "rule": f"(self.type == '{member}') == has(self.{member})",
-                        "message": f"set source.{member} when, and only when, type is {member}",
-                    }
-                    for member in _MEMBERS
-                ),
+                {
+                    "rule": f"(self.type == '{member}') == has(self.{member})",
+                    "message": f"set source.{member} when, and only when, type is {member}",
+                }
+                for member in _MEMBERS
             ]
         }
     )
@@ -194,9 +198,8 @@ class Source(Model):
     def _one_member(self) -> Self:
         given = [member for member in _MEMBERS if getattr(self, member) is not None]
         if given != [self.type.value]:
-            raise ValueError(
-                f"set exactly the member that type names: type is {self.type.value}, set are {', '.join(given) or 'none'}"
-            )
+            found = ", ".join(given) or "none"
+            raise ValueError(f"set exactly the member that type names: type is {self.type.value}, set are {found}")
         return self
 
 
@@ -368,7 +371,7 @@ class Build(Model):
 
     timeout: Duration = "30m"
     registry: str | None = Field(default=None, min_length=1, max_length=400, pattern=r"^[a-z0-9][a-z0-9._:/-]*$")
-    """Repository to push to (ghcr.io/me/hello). The controller's default registry with namespace and name when not given."""
+    """Repository to push to (ghcr.io/me/hello); the controller's default with namespace and name when not given."""
     image_pull_secret: Name | None = None
     """Secret of type kubernetes.io/dockerconfigjson that pulls the image."""
     push_secret: Name | None = None
@@ -498,8 +501,8 @@ class LambdaFunction(Seen):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": f"self.metadata.name.size() <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')",
-                    "message": f"metadata.name must be a DNS-1035 label of at most {NAME_LENGTH} characters: a-z, 0-9 and '-', a letter first",
+                    "rule": f"size(self.metadata.name) <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')",
+                    "message": f"metadata.name must be {NAME_RULE}",
                 }
             ]
         }
@@ -515,10 +518,7 @@ class LambdaFunction(Seen):
     @classmethod
     def _named(cls, metadata: ObjectMeta) -> ObjectMeta:
         if len(metadata.name) > NAME_LENGTH or not re.fullmatch(NAME_PATTERN, metadata.name):
-            raise ValueError(
-                f"metadata.name {metadata.name!r} must be a DNS-1035 label of at most {NAME_LENGTH} characters:"
-                " a-z, 0-9 and '-', a letter first"
-            )
+            raise ValueError(f"metadata.name {metadata.name!r} must be {NAME_RULE}")
         return metadata
 
     @property
