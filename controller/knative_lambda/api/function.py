@@ -27,6 +27,7 @@ KEYS_REFUSED = (
 )
 
 NAME_RULE = f"a DNS-1035 label of at most {NAME_LENGTH} characters: a-z, 0-9 and '-', a letter first"
+NAME_CEL = f"size(self.metadata.name) <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')"
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Duration = Annotated[str, Field(max_length=16, pattern=duration.PATTERN)]
@@ -501,7 +502,7 @@ class LambdaFunction(Seen):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": f"size(self.metadata.name) <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')",
+                    "rule": NAME_CEL,
                     "message": f"metadata.name must be {NAME_RULE}",
                 }
             ]
