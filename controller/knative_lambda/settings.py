@@ -1,1 +1,134 @@
-"""Settings of the controller: environment, file and flags, validated in one place."""
+"""Settings of the controller: flags over environment over file over defaults, validated in one place.
+
+Read by `kn-lambda controller`; wiring turns them into the object graph. Environment names are the field names in
+capitals behind KN_LAMBDA_ (KN_LAMBDA_WORKERS=20); lists are JSON or comma-separated.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import YamlConfigSettingsSource as YamlSource
+
+ENV_PREFIX = "KN_LAMBDA_"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+TextList = Annotated[tuple[str, ...], NoDecode]
+
+
+def _own_namespace() -> str:
+    """The namespace that this pod runs in, or the design document's default outside a cluster."""
+    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.is_file() else "knative-lambda"
+
+
+def _cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "knative-lambda"
+
+
+class Settings(BaseSettings):
+    """Everything that a platform engineer can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+    kubeconfig: Path | None = None
+    """File with the cluster's address; $KUBECONFIG, then ~/.kube/config, then the pod's own account when not given."""
+    context: str | None = None
+    """Context of the kubeconfig."""
+    namespaces: TextList = ()
+    """Namespaces to watch; all when empty."""
+    qps: float = Field(default=400, ge=0)
+    """Requests per second to the API server; 0 lifts the limit. Leases never wait."""
+
+    workers: int = Field(default=50, ge=1, le=1000)
+    """Reconciles at once."""
+    reconcile_rate: float = Field(default=0, ge=0)
+    """Reconciles per second; 0 is unlimited."""
+
+    leader_elect: bool = True
+    """Hold the Lease before writing; switch off only where one replica is certain."""
+    lease_namespace: str = Field(default_factory=_own_namespace)
+    lease_name: str = "knative-lambda-operator"
+    identity: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Name of this replica in the Lease."""
+
+    events: Literal["rabbitmq", "none"] = "rabbitmq"
+    """Where CloudEvents go."""
+    rabbitmq: SecretStr | None = None
+    """amqp:// or amqps:// URL; required unless events is none."""
+    exchange: str = "knative-lambda-events"
+    """Durable topic exchange; the routing key is the event's type."""
+
+    registry: str = "localhost:5001"
+    """Registry that nodes pull from, when a function names none."""
+    push_registry: str | None = None
+    """The same registry as build pods reach it (kind-registry:5000); `registry` when not given."""
+    insecure_registries: TextList = ()
+    """Registries that build pods talk plain HTTP to."""
+    build_namespace: str | None = None
+    """Where builds run; the function's namespace when not given."""
+    builder_image: str = "ghcr.io/knative-lambda/controller:latest"
+    """Our own image, as the builds' init container."""
+    kaniko_image: str = "ghcr.io/osscontainertools/kaniko:v1.28.3"
+    build_retries: int = Field(default=3, ge=0, le=10)
+    """backoffLimit of a build Job."""
+
+    cache_dir: Path = Field(default_factory=_cache_dir)
+    """Where bare mirrors of git repositories are kept."""
+    git_workers: int = Field(default=4, ge=1, le=64)
+    """git processes at once."""
+    allow_networks: TextList = ()
+    """Addresses (CIDR) and hosts that sources may be dialled at although they are loopback, link-local or metadata."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = "auto"
+
+    @field_validator("namespaces", "insecure_registries", "allow_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Lists from the environment are comma-separated."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("rabbitmq")
+    @classmethod
+    def _amqp(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError("write an amqp:// or amqps:// URL")
+        return value
+
+
+class SettingsError(Exception):
+    """Settings that contradict each other or cannot be read; the message is for the person who set them."""
+
+
+def load(*, file: Path | None = None, **flags: Any) -> Settings:
+    """Settings from flags (None means not given), environment and the YAML file."""
+    if file is not None and not file.is_file():
+        raise SettingsError(f"settings file {file} does not exist")
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, YamlSource(settings_cls, yaml_file=file)
+
+    found = FromFile(**{name: value for name, value in flags.items() if value is not None})
+    if found.events == "rabbitmq" and found.rabbitmq is None:
+        raise SettingsError(
+            "no RabbitMQ is named: give --rabbitmq amqp://user:password@host:5672/ (better KN_LAMBDA_RABBITMQ, which no"
+            " process list shows), or --events none to publish nothing"
+        )
+    return found
