@@ -19,15 +19,9 @@ import yaml
 from aiohttp import web
 
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
-_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"} | {"content-encoding", "accept-encoding"}
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "content-length",
-    "host",
-    "content-encoding",
-    "accept-encoding",
-}
+_HOP = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "content-encoding", "accept-encoding"}
+)
 
 
 @dataclass(frozen=True, slots=True)
