@@ -1,0 +1,102 @@
+"""From an answer of the API server to one of base's errors. Called by transport and kube."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from knative_lambda.api.meta import Key, Kind
+from knative_lambda.cluster.base import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KindNotInstalled,
+    NotFound,
+    Timeout,
+    TooManyRequests,
+    Unavailable,
+)
+from knative_lambda.kit import redact
+
+MESSAGE_LIMIT = 2048
+"""Characters of a server's message that are kept: an Invalid error repeats the offending value in full."""
+
+Status = dict[str, Any]
+
+
+class Unauthorized(Forbidden):
+    """401: the credentials are missing, wrong or expired; the server did nothing."""
+
+
+_BY_REASON: dict[str, type[ClusterError]] = {"AlreadyExists": AlreadyExists, "Expired": Gone}
+_BY_STATUS: dict[int, type[ClusterError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    408: Timeout,
+    409: Conflict,
+    410: Gone,
+    429: TooManyRequests,
+    504: Timeout,
+}
+
+
+def from_answer(status: int, body: bytes, *, what: str, retry_after: float | None = None) -> ClusterError:
+    """The error of a whole HTTP answer; `what` names the request, as `patch lambdafunctions.lambda.knative.io a/b`."""
+    answer = status_object(body)
+    return from_status(answer, code=status, what=what, retry_after=retry_after)
+
+
+def from_status(answer: Status, *, code: int, what: str, retry_after: float | None = None) -> ClusterError:
+    """The error of a metav1.Status, whose own retryAfterSeconds counts when no header said more."""
+    details = answer.get("details") or {}
+    if retry_after is None and details.get("retryAfterSeconds"):
+        retry_after = float(details["retryAfterSeconds"])
+    said = redact.text(str(answer.get("message") or f"HTTP {code}"))[:MESSAGE_LIMIT]
+    return _class(code, reason=str(answer.get("reason", "")), details=details)(
+        f"{what}: {said}", retry_after=retry_after
+    )
+
+
+def status_object(body: bytes) -> Status:
+    """The body as metav1.Status, or an empty dict: proxies and unknown paths answer in plain text."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """Retry-After as seconds; the form with a date is not used by API servers and passed over."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def kind_not_installed(kind: Kind, *, what: str) -> KindNotInstalled:
+    return KindNotInstalled(f"{what}: the API server does not know {kind}; is its CRD installed?")
+
+
+def missing(kind: Kind, key: Key, *, what: str) -> NotFound:
+    return NotFound(f'{what}: {kind.plural} "{key.name}" not found')
+
+
+def _class(code: int, *, reason: str, details: dict[str, Any]) -> type[ClusterError]:
+    """404 without the name of what is missing means that the whole path is unknown."""
+    if code == 404 and not details.get("name"):
+        return KindNotInstalled
+    if reason in _BY_REASON:
+        return _BY_REASON[reason]
+    if code in _BY_STATUS:
+        return _BY_STATUS[code]
+    if code >= 500:
+        return Unavailable
+    return Invalid if 400 <= code < 500 else ClusterError
