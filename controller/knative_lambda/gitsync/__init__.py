@@ -1,0 +1,1 @@
+"""A git repository becomes LambdaFunctions: fetch, discover, compare, apply. Level-triggered."""
