@@ -1,6 +1,6 @@
 """A plain HTTPS client for the bed's API server, on the standard library alone.
 
-Independent of the product on purpose: tests check with it what the controller did. One connection per thread.
+Independent of the product on purpose: tests check with it what the controller did. Connections are kept and shared.
 Called by kubernetes, the tests, and whoever has a `KubernetesBed`.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import queue
 import socket
 import ssl
-import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class ApiError(Exception):
 
 
 class ApiClient:
-    """Requests with a bearer token to one server. Safe to share between threads; `close` ends this thread's."""
+    """Requests with a bearer token to one server. Safe to share between threads; `close` drops the idle ones."""
 
     def __init__(self, *, url: str, token: str, ca_file: Path, timeout: float = 30) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -47,7 +47,7 @@ class ApiClient:
         self._host, self._port, self._timeout = parts.hostname, parts.port or 443, timeout
         self._headers = {"Authorization": f"Bearer {token}", "Accept": JSON}
         self._tls = ssl.create_default_context(cafile=str(ca_file))
-        self._own = threading.local()
+        self._idle: queue.LifoQueue[http.client.HTTPSConnection] = queue.LifoQueue()
 
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         """GET an object or a list; raises ApiError."""
@@ -132,43 +132,49 @@ class ApiClient:
             connection.close()
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        connection: http.client.HTTPSConnection | None = getattr(self._own, "connection", None)
-        if connection is not None:
+        """Close the connections that nobody uses at the moment."""
+        while (connection := self._idle_connection()) is not None:
             connection.close()
-            self._own.connection = None
 
     def _exchange(
         self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes]:
-        reused = getattr(self._own, "connection", None) is not None
-        try:
-            return self._once(method, target, payload, headers)
-        except (http.client.HTTPException, ConnectionError, ssl.SSLError):
-            self.close()
-            if not reused:
-                raise
-        return self._once(method, target, payload, headers)  # the server had dropped an idle connection
+        kept = self._idle_connection()
+        if kept is not None:
+            try:
+                return self._once(kept, method, target, payload, headers)
+            except (http.client.HTTPException, ConnectionError, ssl.SSLError):
+                self.close()  # the server had dropped it while it was idle, and the others with it
+        return self._once(self._connect(), method, target, payload, headers)
 
     def _once(
-        self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        target: str,
+        payload: bytes | None,
+        headers: dict[str, str],
     ) -> tuple[int, bytes]:
-        connection = self._connection()
         try:
             connection.request(method, target, body=payload, headers=headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            answer = response.status, response.read()
         except BaseException:
-            self.close()
+            connection.close()
             raise
+        self._idle.put(connection)
+        return answer
 
-    def _connection(self) -> http.client.HTTPSConnection:
-        connection: http.client.HTTPSConnection | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._timeout, context=self._tls
-            )
-            connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._own.connection = connection
+    def _idle_connection(self) -> http.client.HTTPSConnection | None:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._timeout, context=self._tls
+        )
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection

@@ -160,7 +160,6 @@ class KubernetesBed:
         manifests = [one for path in files for one in _documents(path) if one["kind"] == "CustomResourceDefinition"]
         with ThreadPoolExecutor(4, "testbed-crds") as pool:
             names = list(pool.map(self._put_crd, manifests))
-            list(pool.map(lambda _: self._api.close(), range(4)))
         processes.wait_until(lambda: self._established(names), what=f"CRDs {names}", timeout=60)
         return names
 
@@ -309,7 +308,7 @@ class KubernetesBed:
         served = {
             crd["metadata"]["name"]
             for crd in self._api.items(CRDS)
-            for condition in crd.get("status", {}).get("conditions", [])
+            for condition in crd.get("status", {}).get("conditions") or []
             if condition["type"] == "Established" and condition["status"] == "True"
         }
         return served.issuperset(names)
