@@ -1,0 +1,48 @@
+"""What commands print: text for people or JSON for programs, on stdout; never both, never anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Form(StrEnum):
+    """Values of --output."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Output = Annotated[Form, typer.Option("--output", "-o", help="text for people, json for programs.")]
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console that colours on a terminal only, and not at all where NO_COLOR is set."""
+    from rich.console import Console
+
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(
+        file=file or sys.stdout,
+        color_system=None if plain else "auto",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def write_json(value: Any) -> None:
+    """One JSON document with an ending newline."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write(text: str) -> None:
+    """Text as it is; files and manifests are never wrapped or coloured."""
+    sys.stdout.write(text)
