@@ -24,6 +24,11 @@ class Bus(Protocol):
         """Whether a publish has a chance right now."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Why it is not connected, for readiness and people; empty while it is. Holds no credentials."""
+        ...
+
     async def start(self) -> None:
         """Begins to connect, in the background; a broker that is away is retried with backoff for ever."""
         ...
