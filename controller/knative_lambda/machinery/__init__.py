@@ -1,0 +1,1 @@
+"""Our controller-runtime: informers, work queue, runner, Lease election, fence, event recorder. Knows no domain."""
