@@ -11,45 +11,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from knative_lambda.api.conditions import Condition
+from knative_lambda.api.fields import Duration, Name, Quantity, RepoPath, SecretRef, check_within, rule, within
 from knative_lambda.api.meta import API_VERSION, NAME_LENGTH, NAME_PATTERN, Key, Model, ObjectMeta, Seen
 from knative_lambda.api.phases import Phase
-from knative_lambda.kit import duration
-
-QUANTITY_PATTERN = (
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
-)
-KEYS_REFUSED = (
-    "credentials do not belong in a spec, which everybody can read: put accessKey and secretKey into a Secret"
-    " and name it in secretRef"
+from knative_lambda.api.source import (
+    KEYS_REFUSED,
+    GcsSource,
+    GitSource,
+    ImageSource,
+    InlineSource,
+    MinioSource,
+    S3Source,
+    Source,
+    SourceType,
 )
 
 NAME_RULE = f"a DNS-1035 label of at most {NAME_LENGTH} characters: a-z, 0-9 and '-', a letter first"
 NAME_CEL = f"size(self.metadata.name) <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')"
-
-Name = Annotated[str, Field(min_length=1, max_length=253)]
-Duration = Annotated[str, Field(max_length=16, pattern=duration.PATTERN)]
-Quantity = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
-    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-quantity": True}),
-]
-ObjectName = Annotated[str, Field(min_length=1, max_length=1024)]
-Bucket = Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*[a-z0-9]$")]
-
-
-class SourceType(StrEnum):
-    """Where the code comes from."""
-
-    MINIO = "minio"
-    S3 = "s3"
-    GCS = "gcs"
-    GIT = "git"
-    INLINE = "inline"
-    IMAGE = "image"
-
 
 class Language(StrEnum):
     """Languages that a function can be written in."""
@@ -63,151 +44,11 @@ DEFAULT_HANDLER = {Language.NODEJS: "index.handler", Language.PYTHON: "main.hand
 DEFAULT_VERSION = {Language.NODEJS: "22", Language.PYTHON: "3.13", Language.GO: "1.25"}
 
 
-class SecretRef(Model):
-    """A Secret in the function's namespace."""
-
-    name: Name
-
-
-class _KeysBelongInSecret(Model):
-    """Object stores: the two fields of the design document that would lay credentials open are refused by name."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {"rule": "!has(self.accessKey) && !has(self.secretKey)", "message": KEYS_REFUSED}
-            ]
-        }
-    )
-
-    access_key: str | None = Field(default=None, max_length=256)
-    """Refused: credentials go into a Secret."""
-    secret_key: str | None = Field(default=None, max_length=256)
-    """Refused: credentials go into a Secret."""
-    secret_ref: SecretRef | None = None
-    """Secret with the keys accessKey and secretKey; without it the store is read anonymously."""
-
-    @model_validator(mode="after")
-    def _no_keys(self) -> Self:
-        if self.access_key is not None or self.secret_key is not None:
-            raise ValueError(KEYS_REFUSED)
-        return self
-
-
-class MinioSource(_KeysBelongInSecret):
-    """An object in MinIO or another S3-like store: a .zip, .tar.gz or a single source file."""
-
-    endpoint: str = Field(default="minio.minio.svc.cluster.local:9000", min_length=1, max_length=253)
-    """Host and port, without a scheme."""
-    bucket: Bucket
-    key: ObjectName
-    secure: bool = False
-    """Whether the endpoint speaks TLS."""
-
-
-class S3Source(_KeysBelongInSecret):
-    """An object in AWS S3."""
-
-    bucket: Bucket
-    key: ObjectName
-    region: str = Field(default="us-east-1", min_length=1, max_length=64)
-
-
-class GcsSource(Model):
-    """An object in Google Cloud Storage."""
-
-    bucket: Bucket
-    key: ObjectName
-    project: str | None = Field(default=None, max_length=64)
-    secret_ref: SecretRef | None = None
-    """Secret with the key credentials.json; without it workload identity is used."""
-
-
-class GitSource(Model):
-    """A directory of a git repository."""
-
-    url: str = Field(min_length=1, max_length=2048, pattern=r"^(https?|ssh)://[^\s]+$")
-    """https:// or ssh:// address; credentials go into secretRef."""
-    ref: str | None = Field(default=None, max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/+@-]*$")
-    """Branch, tag or commit; the remote's HEAD when not given. An absent ref is an error, never the default branch."""
-    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$", max_length=64)
-    """Pins the content; filled in by a FunctionRepository."""
-    path: str = Field(default="", max_length=1024)
-    """Directory below the root of the repository."""
-    secret_ref: SecretRef | None = None
-    """Secret with username and password, or with identity and known_hosts."""
-
-    @field_validator("url")
-    @classmethod
-    def _no_credentials(cls, url: str) -> str:
-        if re.match(r"^https?://[^/]*@", url):
-            raise ValueError(
-                "credentials do not belong in a URL; put username and password into a Secret and name it in secretRef"
-            )
-        return url
-
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, path: str) -> str:
-        if path.startswith(("/", "-")) or "\\" in path or ".." in path.split("/"):
-            raise ValueError(f"{path!r} leaves the repository; write a relative path without '..'")
-        return path.strip("/")
-
-
-class InlineSource(Model):
-    """Code in the object itself, for the small and the first."""
-
-    code: str = Field(min_length=1, max_length=65536)
-    """Text of the handler's file."""
-    dependencies: str = Field(default="", max_length=16384)
-    """Text of requirements.txt, package.json or go.mod."""
-
-
-class ImageSource(Model):
-    """A ready image: nothing is built."""
-
-    uri: str = Field(min_length=1, max_length=512, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")
-
-
-_MEMBERS = tuple(kind.value for kind in SourceType)
-
-
-class Source(Model):
-    """Exactly the member that `type` names is set."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": f"(self.type == '{member}') == has(self.{member})",
-                    "message": f"set source.{member} when, and only when, type is {member}",
-                }
-                for member in _MEMBERS
-            ]
-        }
-    )
-
-    type: SourceType = SourceType.MINIO
-    minio: MinioSource | None = None
-    s3: S3Source | None = None
-    gcs: GcsSource | None = None
-    git: GitSource | None = None
-    inline: InlineSource | None = None
-    image: ImageSource | None = None
-
-    @model_validator(mode="after")
-    def _one_member(self) -> Self:
-        given = [member for member in _MEMBERS if getattr(self, member) is not None]
-        if given != [self.type.value]:
-            found = ", ".join(given) or "none"
-            raise ValueError(f"set exactly the member that type names: type is {self.type.value}, set are {found}")
-        return self
-
-
 class Runtime(Model):
     """Language, its version and where the function is entered."""
 
     language: Language
+    """Language of the code; decides the base image and the shim around the handler."""
     version: str | None = Field(default=None, max_length=32, pattern=r"^[0-9]+(\.[0-9]+){0,2}$")
     """Version of the language; the newest that we ship when not given."""
     handler: str | None = Field(default=None, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*([./-][A-Za-z0-9_]+)*$")
@@ -230,26 +71,22 @@ class Scaling(Model):
     """How Knative scales the function."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {"rule": "self.minReplicas <= self.maxReplicas", "message": "minReplicas must not exceed maxReplicas"}
-            ]
-        }
+        json_schema_extra=rule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")
     )
 
     min_replicas: int = Field(default=0, ge=0, le=1000)
+    """Replicas that stay without traffic; 0 scales to zero."""
     max_replicas: int = Field(default=50, ge=1, le=1000)
+    """Replicas at most, whatever the traffic."""
     target_concurrency: int = Field(default=10, ge=1, le=1000)
     """Requests at once per replica that the autoscaler aims at."""
-    scale_to_zero_grace_period: Duration = "30s"
-    """How long the last replica is kept without traffic, up to 1h."""
+    scale_to_zero_grace_period: Duration = Field(default="30s", json_schema_extra=within("0s", "1h"))
+    """How long the last replica is kept without traffic; Knative allows 1h at most."""
 
     @field_validator("scale_to_zero_grace_period")
     @classmethod
     def _within_an_hour(cls, text: str) -> str:
-        if duration.seconds(text) > 3600:
-            raise ValueError("Knative keeps an idle replica for 1h at most")
-        return text
+        return check_within(text, "0s", "1h")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -262,14 +99,18 @@ class Requests(Model):
     """What the scheduler sets aside for one replica."""
 
     memory: Quantity = "32Mi"
+    """Bytes, as 32Mi or 1Gi."""
     cpu: Quantity = "25m"
+    """Processors; 25m are 25 thousandths of one."""
 
 
 class Limits(Model):
     """What one replica may use."""
 
     memory: Quantity = "64Mi"
+    """Bytes; a replica that takes more is killed."""
     cpu: Quantity = "50m"
+    """Processors; a replica that wants more is slowed down."""
 
 
 class Resources(Model):
@@ -283,26 +124,26 @@ class KeyRef(Model):
     """One key of a Secret or ConfigMap in the function's namespace."""
 
     name: Name
+    """Name of the Secret or ConfigMap."""
     key: Annotated[str, Field(min_length=1, max_length=253)]
+    """Key in its data."""
     optional: bool = False
+    """Start without the variable when the object or the key is not there."""
 
 
 class EnvSource(Model):
     """Exactly one place that a value comes from."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-                    "message": "set exactly one of secretKeyRef and configMapKeyRef",
-                }
-            ]
-        }
+        json_schema_extra=rule(
+            "has(self.secretKeyRef) != has(self.configMapKeyRef)", "set exactly one of secretKeyRef and configMapKeyRef"
+        )
     )
 
     secret_key_ref: KeyRef | None = None
+    """A key of a Secret in the function's namespace."""
     config_map_key_ref: KeyRef | None = None
+    """A key of a ConfigMap in the function's namespace."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -330,8 +171,11 @@ class EnvVar(Model):
     )
 
     name: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+    """Name of the variable; Knative's own (PORT, K_SERVICE, K_CONFIGURATION, K_REVISION) are refused."""
     value: str | None = Field(default=None, max_length=32768)
+    """The value itself, empty when neither this nor valueFrom is given."""
     value_from: EnvSource | None = None
+    """A Secret's or ConfigMap's key that holds the value."""
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
@@ -350,7 +194,9 @@ class TriggerFilter(Model):
     """CloudEvent attributes that must all be equal; wildcards do not exist."""
 
     type: AttributeValue | None = None
+    """CloudEvent type."""
     source: AttributeValue | None = None
+    """CloudEvent source."""
     attributes: dict[AttributeName, AttributeValue] = Field(default_factory=dict, max_length=16)
     """Further attributes and extensions by name."""
 
@@ -364,50 +210,38 @@ class FunctionTrigger(Model):
     """Events of a Broker that are delivered to the function."""
 
     broker: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    """Name of the Broker in the function's namespace."""
     filter: TriggerFilter = TriggerFilter()
+    """Which of its events; all when empty."""
 
 
 class Build(Model):
     """How the image is made and where it goes."""
 
-    timeout: Duration = "30m"
+    timeout: Duration = Field(default="30m", json_schema_extra=within("10s", "6h"))
+    """After this long a build is stopped (activeDeadlineSeconds of its Job)."""
     registry: str | None = Field(default=None, min_length=1, max_length=400, pattern=r"^[a-z0-9][a-z0-9._:/-]*$")
     """Repository to push to (ghcr.io/me/hello); the controller's default with namespace and name when not given."""
     image_pull_secret: Name | None = None
     """Secret of type kubernetes.io/dockerconfigjson that pulls the image."""
     push_secret: Name | None = None
     """The same for pushing, in the build namespace; imagePullSecret when not given."""
-    watch_paths: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = Field(default=(), max_length=32)
+    watch_paths: tuple[Annotated[RepoPath, Field(min_length=1)], ...] = Field(default=(), max_length=32)
     """Further paths of the repository whose change rebuilds the function."""
 
     @field_validator("timeout")
     @classmethod
     def _bounded(cls, text: str) -> str:
-        if not 10 <= duration.seconds(text) <= 6 * 3600:
-            raise ValueError("a build takes between 10s and 6h")
-        return text
-
-    @field_validator("watch_paths")
-    @classmethod
-    def _inside(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        for path in paths:
-            if path.startswith(("/", "-")) or "\\" in path or ".." in path.split("/"):
-                raise ValueError(f"{path!r} leaves the repository; write a relative path without '..'")
-        return paths
+        return check_within(text, "10s", "6h")
 
 
 class FunctionSpec(Model):
     """What the user asks for."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "has(self.runtime) || self.source.type == 'image'",
-                    "message": "runtime is required unless source.type is image",
-                }
-            ]
-        }
+        json_schema_extra=rule(
+            "has(self.runtime) || self.source.type == 'image'", "runtime is required unless source.type is image"
+        )
     )
 
     source: Source
@@ -415,7 +249,9 @@ class FunctionSpec(Model):
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
     env: tuple[EnvVar, ...] = Field(default=(), max_length=100, json_schema_extra={"x-list-map-key": "name"})
+    """Environment variables, each name once."""
     triggers: tuple[FunctionTrigger, ...] = Field(default=(), max_length=32)
+    """Events that are delivered to the function."""
     build: Build = Build()
 
     @model_validator(mode="after")
@@ -445,33 +281,48 @@ class BuildStatus(Seen):
     digest: str = Field(default="", max_length=64)
     """Identity of the build: source, runtime, handler, builder."""
     job_name: str = Field(default="", max_length=63)
+    """Job that builds, in the build namespace."""
     image_uri: str = Field(default="", max_length=1024, alias="imageURI")
     """Image by digest, as the Knative Service names it; empty until the build is complete."""
     started_at: datetime | None = None
+    """When the Job started."""
     completed_at: datetime | None = None
+    """When the Job ended, well or not."""
     error: str = Field(default="", max_length=8192)
+    """Why the build failed: the last lines of its log."""
 
 
 class ServiceStatus(Seen):
     """The Knative Service as last seen."""
 
     service_name: str = Field(default="", max_length=63)
+    """Name of the Knative Service."""
     url: str = Field(default="", max_length=2048)
     """Address inside the cluster."""
     ready: bool = False
+    """What Knative says of the Service."""
     replicas: int | None = None
+    """Pods that run now; 0 when scaled to zero."""
     revision: str = Field(default="", max_length=253)
     """Latest revision that Knative calls ready."""
+    applied_hash: str = Field(default="", max_length=64)
+    """Digest of the Service as it was last applied; part of event ids."""
 
 
 class PendingEvent(Seen):
     """An event that RabbitMQ did not confirm yet; sent again under the same id."""
 
     id: str = Field(max_length=64)
+    """CloudEvent id, the same at every attempt."""
     type: str = Field(max_length=128)
+    """CloudEvent type."""
     time: datetime
+    """When it happened, not when it is sent."""
     data: str = Field(max_length=16384)
     """The payload as JSON text."""
+    subject: str = Field(default="", max_length=512)
+    extensions: dict[str, str] = Field(default_factory=dict, max_length=16)
+    """lambdacategory, correlationid, causationid, as they were when the event happened."""
 
 
 OUTBOX_LIMIT = 64
@@ -481,7 +332,9 @@ class FunctionStatus(Seen):
     """What was seen, never what was asked for."""
 
     observed_generation: int = 0
+    """Generation of the spec that this status speaks of."""
     phase: Phase | None = None
+    """The conditions in one word, for people; programs read the conditions."""
     url: str = Field(default="", max_length=2048)
     """Where the function answers."""
     image: str = Field(default="", max_length=1024)
@@ -492,22 +345,15 @@ class FunctionStatus(Seen):
     transitions: int = 0
     """How many times the phase changed; part of event ids."""
     outbox: tuple[PendingEvent, ...] = Field(default=(), max_length=OUTBOX_LIMIT)
+    """Events that are not confirmed yet, oldest first."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra={"x-list-map-key": "type"})
+    """What is known, one row per type."""
 
 
 class LambdaFunction(Seen):
     """A function: source, runtime, scaling, triggers; and what became of it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": NAME_CEL,
-                    "message": f"metadata.name must be {NAME_RULE}",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=rule(NAME_CEL, f"metadata.name must be {NAME_RULE}"))
 
     api_version: str = API_VERSION
     kind: str = "LambdaFunction"

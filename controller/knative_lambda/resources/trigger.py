@@ -1,0 +1,68 @@
+"""The Knative Trigger that brings a Broker's events to a function.
+
+Only exact attributes are written: the RabbitMQ Broker ignores `spec.filters` (api-facts 3.4). Called by
+reconcile.steps.triggers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from knative_lambda.api import kinds
+from knative_lambda.api.function import FunctionTrigger, LambdaFunction
+from knative_lambda.api.meta import Key
+from knative_lambda.resources import child, names
+from knative_lambda.resources.child import Component, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSink:
+    """A core Service that takes what a function could not."""
+
+    service: Key
+    path: str = "/"
+
+
+def manifest(fn: LambdaFunction, wanted: FunctionTrigger, *, sink: DeadLetterSink | None) -> Manifest:
+    """The whole Trigger, stamped.
+
+    Without a sink there is no `delivery` at all: a Trigger with its own delivery and no sink loses events, one
+    without any inherits the Broker's (api-facts 3.5).
+    """
+    return child.stamp(
+        {
+            "apiVersion": kinds.TRIGGER.api_version,
+            "kind": kinds.TRIGGER.kind,
+            "metadata": child.metadata(fn, name=names.trigger(fn, wanted), component=Component.TRIGGER),
+            "spec": _spec(fn, wanted, sink),
+        }
+    )
+
+
+def _spec(fn: LambdaFunction, wanted: FunctionTrigger, sink: DeadLetterSink | None) -> Manifest:
+    spec: Manifest = {"broker": wanted.broker, "subscriber": {"ref": _subscriber(fn)}}
+    if attributes := wanted.filter.exact():
+        spec["filter"] = {"attributes": attributes}
+    if sink is not None:
+        spec["delivery"] = _delivery(sink)
+    return spec
+
+
+def _subscriber(fn: LambdaFunction) -> Manifest:
+    return {
+        "apiVersion": kinds.SERVICE.api_version,
+        "kind": kinds.SERVICE.kind,
+        "name": names.service(fn),
+        "namespace": fn.metadata.namespace,
+    }
+
+
+def _delivery(sink: DeadLetterSink) -> Manifest:
+    """Six attempts in about a minute, then the sink."""
+    ref = {"apiVersion": "v1", "kind": "Service", "name": sink.service.name, "namespace": sink.service.namespace}
+    return {
+        "deadLetterSink": {"ref": ref, "uri": sink.path},
+        "retry": 5,
+        "backoffPolicy": "exponential",
+        "backoffDelay": "PT1S",
+    }
