@@ -221,12 +221,14 @@ class _Link:
 
     @property
     def usable(self) -> bool:
-        return not (self.closed.done() or self._is_blocked or self.ledger.stalled)
+        return not (self.closed.done() or self._refusal or self._is_blocked or self.ledger.stalled)
 
     @property
     def problem(self) -> str:
         if self.closed.done():
             return self.closed.result()
+        if self._refusal is not None:
+            return _told(self._refusal, self._options.exchange)
         if self._is_blocked:
             return "RabbitMQ blocks publishers: a memory or disk alarm is on"
         return "RabbitMQ does not confirm what it was sent" if self.ledger.stalled else ""
@@ -330,11 +332,13 @@ async def _abandon(link: _Link, options: Options) -> None:
 
 def _parameters(options: Options) -> pika.URLParameters:
     """What pika needs; a URL's own query options are taken except those that `Options` names."""
+    refusal = f"not an AMQP address: {redact.url(options.url)}; write amqp://user:password@host:5672/vhost"
+    if not options.url.startswith(("amqp://", "amqps://")):
+        raise ValueError(refusal)
     try:
         parameters = pika.URLParameters(options.url)
-    except (ValueError, TypeError) as error:
-        known = redact.url(options.url)
-        raise ValueError(f"not an AMQP address: {known}; write amqp://user:password@host:5672/vhost") from error
+    except (ValueError, TypeError):
+        raise ValueError(refusal) from None  # pika's own text may quote what it could not read
     if options.ca_file is not None and parameters.ssl_options is not None:
         context = ssl.create_default_context(cafile=str(options.ca_file))
         parameters.ssl_options = pika.SSLOptions(context, parameters.host)
