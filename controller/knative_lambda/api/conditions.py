@@ -52,9 +52,14 @@ class ConditionType(StrEnum):
     AI_AGENT_READY = "AIAgentReady"
     """The AI agent's Trigger and service are there."""
     FETCHED = "Fetched"
-    """FunctionRepository: the remote answered and the revision is here."""
+    """The remote answered and the revision is here."""
     APPLIED = "Applied"
-    """FunctionRepository: every valid function of the revision is written."""
+    """Every valid function of the revision is written."""
+
+
+REPOSITORY_ONLY = frozenset({ConditionType.FETCHED, ConditionType.APPLIED})
+ON_BOTH = frozenset({ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED})
+"""The kinds' own conditions: the rest is a LambdaFunction's."""
 
 
 class Reason(StrEnum):
@@ -62,65 +67,115 @@ class Reason(StrEnum):
 
     # progress
     READY = "Ready"
+    """Everything that the spec asks for is there."""
     PENDING = "Pending"
+    """Work has not reached this yet."""
     RESOLVED = "Resolved"
+    """The source is known down to a digest."""
     RESOLVING = "Resolving"
+    """The source's host is being asked what it holds now."""
     BUILDING = "Building"
+    """The build Job runs."""
     BUILD_SUCCEEDED = "BuildSucceeded"
+    """The image of this source is pushed."""
     IMAGE_GIVEN = "ImageGiven"
+    """The source is a ready image, so nothing is built."""
     WAITING_FOR_BUILD = "WaitingForBuild"
+    """Goes on as soon as the image is there."""
     DEPLOYED = "Deployed"
+    """The Knative Service is written as wanted."""
     DEPLOYING = "Deploying"
+    """The Knative Service was just written, or is written next."""
     SERVICE_READY = "ServiceReady"
+    """Knative routes traffic to the newest revision."""
     SERVICE_NOT_READY = "ServiceNotReady"
+    """Knative has not made the newest revision ready yet; the message is Knative's own."""
     BROKER_READY = "BrokerReady"
+    """Every Broker that a trigger names is there and ready."""
     BROKER_NOT_READY = "BrokerNotReady"
+    """A Broker that a trigger names is absent or not ready; the function goes on without its events."""
     NO_TRIGGERS = "NoTriggers"
+    """The spec asks for no events."""
     TRIGGERS_READY = "TriggersReady"
+    """Every Trigger is written and ready."""
     TRIGGERS_NOT_READY = "TriggersNotReady"
+    """A Trigger is not ready yet; the message is Knative's own."""
     DELETING = "Deleting"
+    """The object is being deleted, and its children with it."""
     SUSPENDED = "Suspended"
+    """`spec.suspend` is true: nothing is fetched and nothing is applied."""
     FETCHED = "Fetched"
+    """The remote answered and the revision is here."""
     FETCHING = "Fetching"
+    """The remote is being asked."""
     APPLIED = "Applied"
+    """Every valid function of the revision is written."""
     APPLYING = "Applying"
+    """Functions of a new revision are being written."""
 
     # a person must act
     INVALID_SPEC = "InvalidSpec"
+    """The spec breaks a rule; the message names the field."""
     UNKNOWN_RUNTIME = "UnknownRuntime"
+    """There is no builder for this language or version; the message lists those that exist."""
     SOURCE_UNSUPPORTED = "SourceUnsupported"
+    """This kind of source is not enabled in this controller."""
     SOURCE_NOT_FOUND = "SourceNotFound"
+    """The repository, directory, bucket or object does not exist."""
     REF_NOT_FOUND = "RefNotFound"
+    """The branch, tag or commit does not exist; the default branch is never taken instead."""
     SOURCE_REFUSED = "SourceRefused"
+    """The source's address or content is not allowed: a forbidden network, a link out of the tree, a limit."""
     AUTHENTICATION_FAILED = "AuthenticationFailed"
+    """The source's host or the registry refuses the credentials; renew the Secret."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a secret
+    """A Secret that the spec names, or a key of it, does not exist."""
     IMAGE_NAME_INVALID = "ImageNameInvalid"
+    """Registry, namespace and name do not form a valid image name; correct `spec.build.registry`."""
     BUILD_FAILED = "BuildFailed"
+    """The build Job failed; the message ends with the last lines of its log."""
     BUILD_TIMEOUT = "BuildTimeout"
+    """The build took longer than `spec.build.timeout`."""
     BUILD_UNTRUSTED = "BuildUntrusted"
+    """The Job is complete but reported no valid image digest, so nothing is deployed."""
     SERVICE_FAILED = "ServiceFailed"
+    """Knative cannot make the Service ready; the message is Knative's own."""
     TRIGGER_FAILED = "TriggerFailed"
+    """Knative refuses a Trigger; the message is Knative's own."""
     NOT_OWNED = "NotOwned"
+    """An object with a child's name belongs to somebody else and is left alone; rename one of the two."""
     KIND_NOT_INSTALLED = "KindNotInstalled"
+    """The cluster lacks a CRD that is needed, of Knative Serving or Eventing."""
     REFUSED = "Refused"
+    """The API server refuses what would be written; the message is the server's own."""
     FINDINGS = "Findings"
+    """Some files of the revision are wrong; see `status.findings`. Valid functions are applied all the same."""
     PRUNE_GUARDED = "PruneGuarded"
+    """The revision would delete most functions; allow it with the annotation `lambda.knative.io/allow-prune`."""
     UNVERIFIED = "Unverified"
+    """The commit is not signed by a key that `spec.verify` allows."""
 
     # the world must change, and is asked again
     UNREACHABLE = "Unreachable"
+    """A host does not answer; asked again with growing pauses."""
     WRITE_FAILED = "WriteFailed"
+    """The API server did not take a write; tried again with growing pauses."""
 
 
 class Condition(Seen):
     """One row of status.conditions, shaped as metav1.Condition."""
 
     type: str = Field(max_length=316)
+    """Which condition this is."""
     status: Status
     reason: str = Field(min_length=1, max_length=1024)
+    """Why, in one CamelCase word; stable, so that programs may compare it."""
     message: str = Field(default="", max_length=32768)
+    """Why, in a sentence for people."""
     last_transition_time: datetime
+    """When the status last changed; a new reason or message alone does not count."""
     observed_generation: int = Field(default=0, ge=0)
+    """Generation of the spec that this row speaks of."""
 
 
 class Conditions:

@@ -18,7 +18,7 @@ from knative_lambda.api.repository import FunctionRepository
 
 Schema = dict[str, Any]
 
-_DROPPED = {"title", "$defs", "x-quantity", "x-list-map-key", "propertyNames"}
+_DROPPED = {"title", "$defs", "x-quantity", "x-list-map-key", "propertyNames", "patternProperties"}
 _EMPTY: tuple[Any, ...] = ("", [], {}, None)
 
 
@@ -128,12 +128,18 @@ def _with_kubernetes_words(node: Schema, found: Schema) -> Schema:
         found |= {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
     if key := node.get("x-list-map-key"):
         found |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
-    if pattern := node.get("propertyNames", {}).get("pattern"):
-        rule = {"rule": f"self.all(name, name.matches('{pattern}'))", "message": f"names must match {pattern}"}
-        found["x-kubernetes-validations"] = [rule]
+    for pattern, value in node.get("patternProperties", {}).items():
+        found |= _named_by(pattern, longest=node["propertyNames"]["maxLength"]) | {"additionalProperties": value}
     if found.get("type") == "integer" and "format" not in found:
         found["format"] = "int64"
     return found
+
+
+def _named_by(pattern: str, *, longest: int) -> Schema:
+    """Structural schemas know no patternProperties: every name must match, which CEL can say."""
+    message = f"names must match {pattern} and have at most {longest} characters"
+    rule = f"self.all(name, size(name) <= {longest} && name.matches('{pattern}'))"
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
 
 
 def _resolved(node: Schema, defs: Schema) -> Schema:

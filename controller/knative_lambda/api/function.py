@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from knative_lambda.api import quantity
 from knative_lambda.api.conditions import Condition
 from knative_lambda.api.fields import Duration, Name, Quantity, RepoPath, SecretRef, check_within, rule, within
 from knative_lambda.api.meta import API_VERSION, NAME_LENGTH, NAME_PATTERN, Key, Model, ObjectMeta, Seen
@@ -31,6 +32,46 @@ from knative_lambda.api.source import (
 
 NAME_RULE = f"a DNS-1035 label of at most {NAME_LENGTH} characters: a-z, 0-9 and '-', a letter first"
 NAME_CEL = f"size(self.metadata.name) <= {NAME_LENGTH} && self.metadata.name.matches('{NAME_PATTERN}')"
+
+__all__ = [
+    "DEFAULT_HANDLER",
+    "DEFAULT_VERSION",
+    "KEYS_REFUSED",
+    "NAME_CEL",
+    "NAME_RULE",
+    "OUTBOX_LIMIT",
+    "RESERVED_ENV",
+    "Build",
+    "BuildStatus",
+    "EnvSource",
+    "EnvVar",
+    "FunctionSpec",
+    "FunctionStatus",
+    "FunctionTrigger",
+    "GcsSource",
+    "GitSource",
+    "ImageSource",
+    "InlineSource",
+    "KeyRef",
+    "LambdaFunction",
+    "Language",
+    "Limits",
+    "MinioSource",
+    "PendingEvent",
+    "Requests",
+    "Resources",
+    "Runtime",
+    "S3Source",
+    "Scaling",
+    "SecretRef",
+    "ServiceStatus",
+    "Source",
+    "SourceStatus",
+    "SourceType",
+    "TriggerFilter",
+    "parse",
+]
+
 
 class Language(StrEnum):
     """Languages that a function can be written in."""
@@ -113,11 +154,32 @@ class Limits(Model):
     """Processors; a replica that wants more is slowed down."""
 
 
+def _within_limit(member: str) -> dict[str, Any]:
+    """CEL: a request that exceeds its limit would be refused much later, by the replica's pod."""
+    smaller, larger = (f"quantity(string(self.{part}.{member}))" for part in ("requests", "limits"))
+    return {
+        "rule": f"{smaller}.compareTo({larger}) <= 0",
+        "message": f"requests.{member} must not exceed limits.{member}; a limit that is not given has a small default",
+    }
+
+
 class Resources(Model):
     """Memory and processor of one replica."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [_within_limit("memory"), _within_limit("cpu")]}
+    )
+
     requests: Requests = Requests()
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for member in ("memory", "cpu"):
+            asked, allowed = getattr(self.requests, member), getattr(self.limits, member)
+            if quantity.parse(asked) > quantity.parse(allowed):
+                raise ValueError(f"requests.{member} ({asked}) must not exceed limits.{member} ({allowed})")
+        return self
 
 
 class KeyRef(Model):

@@ -39,4 +39,11 @@ def json_text(value: dict[str, Any]) -> str:
 
 def yaml_text(value: dict[str, Any]) -> str:
     """A manifest as a file, the mark in its first line."""
-    return f"# {MARK}\n{yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)}"
+    return f"# {MARK}\n{yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)}"
+
+
+class _Plain(yaml.SafeDumper):
+    """Without anchors: what is equal is written twice, for people read these files."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True

@@ -12,11 +12,17 @@ class Phase(StrEnum):
     """Values of status.phase, as the design document names them."""
 
     PENDING = "Pending"
+    """Nothing is known of the source yet."""
     BUILDING = "Building"
+    """The source is known and its image is not there yet."""
     DEPLOYING = "Deploying"
+    """The image is there and Knative has not made it ready yet."""
     READY = "Ready"
+    """The function answers, or is scaled to zero and would."""
     FAILED = "Failed"
+    """A person must act; the Ready condition says why."""
     DELETING = "Deleting"
+    """The function and its children are going away."""
 
 
 def derive(conditions: Sequence[Condition], *, deleting: bool) -> Phase:

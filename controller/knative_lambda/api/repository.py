@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from knative_lambda.api.conditions import Condition
-from knative_lambda.api.function import Duration, Name, SecretRef
+from knative_lambda.api.fields import (
+    Commit,
+    Duration,
+    GitUrl,
+    Name,
+    RefName,
+    RepoPath,
+    SecretRef,
+    check_within,
+    rule,
+    within,
+)
 from knative_lambda.api.meta import API_VERSION, Key, Model, ObjectMeta, Seen
-from knative_lambda.kit import duration
 
-RefName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/+@-]*$")]
 INVENTORY_LIMIT = 5000
 FINDINGS_LIMIT = 200
 
@@ -21,19 +30,18 @@ class Ref(Model):
     """At most one of branch, tag and commit; the remote's HEAD when none is given."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "[has(self.branch), has(self.tag), has(self.commit)].filter(x, x).size() <= 1",
-                    "message": "set at most one of branch, tag and commit",
-                }
-            ]
-        }
+        json_schema_extra=rule(
+            "[has(self.branch), has(self.tag), has(self.commit)].filter(x, x).size() <= 1",
+            "set at most one of branch, tag and commit",
+        )
     )
 
     branch: RefName | None = None
+    """Branch that is followed."""
     tag: RefName | None = None
-    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$", max_length=64)
+    """Tag that is followed, also when it moves."""
+    commit: Commit | None = None
+    """One commit, for good."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -59,13 +67,14 @@ class Verify(Model):
 class RepositorySpec(Model):
     """Which repository, where in it, and how it is followed."""
 
-    url: str = Field(min_length=1, max_length=2048, pattern=r"^(https?|ssh)://[^\s]+$")
+    url: GitUrl
+    """https:// or ssh:// address; credentials go into secretRef."""
     ref: Ref = Ref()
-    path: str = Field(default="", max_length=1024)
+    path: RepoPath = ""
     """Directory below which function.yaml files are looked for."""
-    interval: Duration = "1m"
+    interval: Duration = Field(default="1m", json_schema_extra=within("5s", "24h"))
     """How often the remote is asked without a webhook, with jitter."""
-    timeout: Duration = "60s"
+    timeout: Duration = Field(default="60s", json_schema_extra=within("1s", "30m"))
     """Limit of one fetch."""
     secret_ref: SecretRef | None = None
     """Secret with username and password, or with identity and known_hosts."""
@@ -78,26 +87,24 @@ class RepositorySpec(Model):
     verify: Verify | None = None
     webhook: Webhook | None = None
 
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, path: str) -> str:
-        if path.startswith(("/", "-")) or "\\" in path or ".." in path.split("/"):
-            raise ValueError(f"{path!r} leaves the repository; write a relative path without '..'")
-        return path.strip("/")
-
     @field_validator("interval")
     @classmethod
     def _not_hammering(cls, text: str) -> str:
-        if duration.seconds(text) < 5:
-            raise ValueError("interval must be at least 5s")
-        return text
+        return check_within(text, "5s", "24h")
+
+    @field_validator("timeout")
+    @classmethod
+    def _bounded(cls, text: str) -> str:
+        return check_within(text, "1s", "30m")
 
 
 class InventoryItem(Seen):
     """One function that this repository wrote."""
 
     namespace: str = Field(max_length=63)
+    """Namespace of the function."""
     name: Name
+    """Name of the function."""
     path: str = Field(default="", max_length=1024)
     """Directory in the repository."""
     tree: str = Field(default="", max_length=64)
@@ -114,12 +121,15 @@ class Finding(Seen):
     """Something in the repository that a person must mend."""
 
     file: str = Field(max_length=1024)
+    """Path in the repository."""
     line: int | None = None
     """Counted from 1."""
     pointer: str = Field(default="", max_length=1024)
     """JSON pointer into the document."""
     function: str = Field(default="", max_length=253)
+    """Name of the function that is held back by this, where that is known."""
     message: str = Field(max_length=2048)
+    """What is wrong and what to write instead."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -130,6 +140,7 @@ class RepositoryStatus(Seen):
     """What was fetched and applied."""
 
     observed_generation: int = 0
+    """Generation of the spec that this status speaks of."""
     observed_revision: str = Field(default="", max_length=320)
     """Newest commit seen at the remote, as ref@commit."""
     applied_revision: str = Field(default="", max_length=320)
@@ -137,11 +148,17 @@ class RepositoryStatus(Seen):
     functions: int = 0
     """How many functions are in the inventory."""
     last_sync_time: datetime | None = None
+    """When a revision was last applied."""
     last_handled_reconcile_at: str = Field(default="", max_length=256)
+    """Value of the annotation lambda.knative.io/reconcile-requested-at that was answered last."""
     webhook_path: str = Field(default="", max_length=256)
+    """Path below the controller's webhook address that the forge calls."""
     inventory: tuple[InventoryItem, ...] = Field(default=(), max_length=INVENTORY_LIMIT)
+    """Functions that this repository wrote and may prune."""
     findings: tuple[Finding, ...] = Field(default=(), max_length=FINDINGS_LIMIT)
+    """What is wrong in the revision; the functions that are named are held back, the others are applied."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra={"x-list-map-key": "type"})
+    """What is known, one row per type."""
 
 
 class FunctionRepository(Seen):

@@ -121,6 +121,8 @@ def _tidied(node: Any) -> Any:
     if "anyOf" in node and {"type": "null"} in node["anyOf"]:
         (only,) = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
         node = {**only, **{key: child for key, child in node.items() if key not in ("anyOf", "default")}}
+    if "patternProperties" in node:
+        node = {**node, "additionalProperties": False}
     tidied = {key: _tidied(child) for key, child in node.items() if not _is_noise(key, child)}
     if node.get("x-quantity"):
         tidied["type"] = ["string", "number"]
