@@ -57,11 +57,6 @@ class ConditionType(StrEnum):
     """Every valid function of the revision is written."""
 
 
-REPOSITORY_ONLY = frozenset({ConditionType.FETCHED, ConditionType.APPLIED})
-ON_BOTH = frozenset({ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED})
-"""The kinds' own conditions: the rest is a LambdaFunction's."""
-
-
 class Reason(StrEnum):
     """Why a condition has its value. CamelCase, stable, documented in docs/api."""
 
@@ -168,6 +163,7 @@ class Condition(Seen):
     type: str = Field(max_length=316)
     """Which condition this is."""
     status: Status
+    """Unknown while it is not settled."""
     reason: str = Field(min_length=1, max_length=1024)
     """Why, in one CamelCase word; stable, so that programs may compare it."""
     message: str = Field(default="", max_length=32768)

@@ -90,14 +90,20 @@ def _column(name: str, path: str, *, type: str = "string", priority: int = 0) ->
 
 def open_api_schema(model: type[BaseModel]) -> Schema:
     """The structural schema of a whole custom resource."""
-    raw = model.model_json_schema(by_alias=True, mode="validation")
-    schema: Schema = _structural(raw, raw.get("$defs", {}))
+    schema = structural(model)
     properties = schema["properties"]
     properties["apiVersion"] = {"type": "string"}
     properties["kind"] = {"type": "string"}
     properties["metadata"] = {"type": "object"}
     properties["status"] = _without_defaults(properties["status"])
     schema["required"] = ["spec"]
+    return schema
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """Any model as structural schema."""
+    raw = model.model_json_schema(by_alias=True, mode="validation")
+    schema: Schema = _structural(raw, raw.get("$defs", {}))
     return schema
 
 

@@ -80,52 +80,79 @@ class FunctionEventData(Payload):
     """Data of lambda.function.*."""
 
     name: str
+    """Name of the function."""
     namespace: str = "knative-lambda"
+    """Namespace of the function."""
     spec: dict[str, Any] = Field(default_factory=dict)
+    """The spec as it was when this happened; empty when the function is gone."""
     status: dict[str, Any] | None = None
+    """The status as it was when this happened."""
 
 
 class BuildEventData(Payload):
     """Data of lambda.build.*."""
 
     function_name: str
+    """Name of the function."""
     namespace: str = "knative-lambda"
+    """Namespace of the function."""
     build_id: str
+    """Identity of the build: the same source, runtime and builder have the same."""
     job_name: str | None = None
+    """Job that builds."""
     image_uri: str | None = None
+    """Image by digest, once it is pushed."""
     status: Literal["started", "completed", "failed", "timeout", "cancelled", "stopped"]
+    """The last word of the event's type."""
     error: str | None = None
+    """Why the build failed."""
     duration_seconds: float | None = None
+    """From the start of the Job to its end."""
 
 
 class ServiceEventData(Payload):
     """Data of lambda.service.*."""
 
     service_name: str
+    """Name of the Knative Service, which is the function's."""
     namespace: str = "knative-lambda"
+    """Namespace of the function."""
     url: str | None = None
+    """Where the function answers."""
     status: dict[str, Any] | None = None
+    """What Knative says of the Service."""
 
 
 class StatusEventData(Payload):
     """Data of lambda.status.updated and lambda.health.check."""
 
     function_name: str
+    """Name of the function."""
     namespace: str = "knative-lambda"
+    """Namespace of the function."""
     phase: Phase
+    """The phase that the function has now."""
     conditions: list[dict[str, Any]] | None = None
+    """The conditions as they were when this happened."""
     health_status: Literal["healthy", "unhealthy", "unknown"] | None = None
+    """Whether the function answers."""
 
 
 class ParserEventData(Payload):
     """Data of lambda.parser.*."""
 
     parser_id: str
+    """Which parser."""
     function_name: str
+    """Name of the function that the parser works for."""
     execution_id: str
+    """Which of its runs."""
     status: Literal["started", "completed", "failed"]
+    """The last word of the event's type."""
     error: str | None = None
+    """Why the parser failed."""
     duration_ms: float | None = None
+    """Length of the run in milliseconds."""
 
 
 PAYLOADS: dict[Category, type[Payload]] = {

@@ -383,6 +383,7 @@ class PendingEvent(Seen):
     data: str = Field(max_length=16384)
     """The payload as JSON text."""
     subject: str = Field(default="", max_length=512)
+    """CloudEvent subject: namespace/name of the function."""
     extensions: dict[str, str] = Field(default_factory=dict, max_length=16)
     """lambdacategory, correlationid, causationid, as they were when the event happened."""
 
