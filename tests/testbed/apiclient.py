@@ -136,9 +136,7 @@ class ApiClient:
         while (connection := self._idle_connection()) is not None:
             connection.close()
 
-    def _exchange(
-        self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, bytes]:
+    def _exchange(self, method: str, target: str, payload: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         kept = self._idle_connection()
         if kept is not None:
             try:
@@ -172,9 +170,7 @@ class ApiClient:
             return None
 
     def _connect(self) -> http.client.HTTPSConnection:
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._timeout, context=self._tls
-        )
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._tls)
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection

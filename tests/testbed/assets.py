@@ -121,7 +121,7 @@ def _ensure(package: str, programs: tuple[str, ...]) -> Path:
     if _complete(folder, programs):
         return folder
     _refuse_unfit(go)
-    with _locked("build"):
+    with locked("build"):
         if not _complete(folder, programs):
             _build(package, programs, folder)
     return folder
@@ -217,7 +217,18 @@ def _compile(package: str, binary: Path, began: float) -> None:
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES_VERSION.lstrip("v").split(".")
     linked = f"-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-    command = ["go", "build", "-v", "-buildvcs=false", "-trimpath", "-ldflags", linked, "-o", str(binary), f"./cmd/{package}"]
+    command = [
+        "go",
+        "build",
+        "-v",
+        "-buildvcs=false",
+        "-trimpath",
+        "-ldflags",
+        linked,
+        "-o",
+        str(binary),
+        f"./cmd/{package}",
+    ]
     total = len(_go("list", "-deps", f"./cmd/{package}").stdout.split())
     with subprocess.Popen(
         command, cwd=_MODULE, env=_go_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -249,7 +260,7 @@ def _follow(build: subprocess.Popen[str], total: int, began: float) -> list[str]
 
 
 @contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Hold the cache's lock of that name; says so while another process holds it."""
     with (cache_folder() / f".{name}.lock").open("w") as lock:
         began = time.monotonic()
@@ -274,7 +285,7 @@ def _try_lock(descriptor: int) -> bool:
 def _family_files(family: CrdFamily) -> list[Path]:
     folder = cache_folder() / f"crds-{_digest('go.mod', 'go.sum')}" / family.name
     if not folder.is_dir():
-        with _locked("crds"):
+        with locked("crds"):
             if not folder.is_dir():
                 _copy_family(family, folder)
     return sorted(folder.glob("*.yaml"))

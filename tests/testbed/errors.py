@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Unavailable(Exception):  # noqa: N818 - a state of this machine, not a fault
+class Unavailable(Exception):
     """This machine cannot run a part of the bed. `reason` says what is missing and what would help."""
 
     def __init__(self, reason: str) -> None:

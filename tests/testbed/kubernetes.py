@@ -12,7 +12,6 @@ import json
 import secrets
 import shutil
 import signal
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -166,7 +165,8 @@ class KubernetesBed:
     def create_namespace(self, name: str, labels: dict[str, str] | None = None) -> str:
         """Create a namespace and wait for its default service account, without which no Pod is made."""
         self._api.create(
-            "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}}
+            "/api/v1/namespaces",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}},
         )
         if self._controller_manager is not None:
             self._await_service_account(name)

@@ -260,9 +260,7 @@ class Run:
         self.servers.append(server)
         return server
 
-    def run(
-        self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 60
-    ) -> str:
+    def run(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 60) -> str:
         """Run a program to its end and return what it printed; raises BedError on another status than 0."""
         done = subprocess.run(
             [str(part) for part in argv],
