@@ -1,0 +1,126 @@
+"""1,000 inline functions created at once, until every Job exists: our rate over that of a bare client.
+
+Both create functions, Jobs and statuses on the same API server, in turn, in one run. The bare client makes the three
+writes that nobody can avoid; our side is a bare creator and the controller as its own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from knative_lambda.api import function as functions
+from knative_lambda.api.meta import Key
+from knative_lambda.reconcile.world import ReconcileSettings
+from tests.apiserver.operator import Operator
+from tests.benchmarks import bare
+from tests.testbed.fixtures import project_crds
+from tests.benchmarks.table import Figure
+from tests.testbed import assets
+from tests.testbed.kubernetes import KubernetesBed
+
+ROUNDS = 3
+
+
+def run(count: int) -> list[Figure]:
+    """The figures; a fresh control plane, without controller manager so that only the API server works beside us."""
+    with KubernetesBed.start(crds=[*assets.crd_files(), *project_crds()], controllers=False) as bed:
+        rounds = [_round(bed, number, count) for number in range(ROUNDS)]
+    ratios = [one["ours"] / one["bare"] for one in rounds]
+    cpu = statistics.median(one["cpu_ms"] for one in rounds)
+    rss = rounds[0]["rss_kib"]
+    return [
+        Figure("bare client, functions/s", f"{statistics.median(one['bare'] for one in rounds):.0f}"),
+        Figure("controller, functions/s until all Jobs exist", f"{statistics.median(one['ours'] for one in rounds):.0f}"),
+        Figure(
+            f"ratio (rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})",
+            f"{statistics.median(ratios):.2f}", ">= 0.8", statistics.median(ratios) >= 0.8,
+        ),
+        Figure("our CPU per function, ms, until all Jobs exist", f"{cpu:.2f}", "<= 2.5", cpu <= 2.5),
+        Figure("our CPU per function, ms, until it rests", f"{statistics.median(one['rest_ms'] for one in rounds):.2f}"),
+        Figure("RSS growth per function, KiB", f"{rss:.1f}"),
+    ]  # fmt: skip
+
+
+def _round(bed: KubernetesBed, number: int, count: int) -> dict[str, float]:
+    names = [f"fn-{index:05}" for index in range(count)]
+    theirs, ours = f"bare-{number}", f"ours-{number}"
+    for namespace in (theirs, ours):
+        bed.create_namespace(namespace)
+    seconds = asyncio.run(_bare(bed, theirs, names))
+    measured = _ours(bed, ours, names)
+    for namespace in (theirs, ours):
+        bed.delete_namespace(namespace)
+    return {"bare": count / seconds, **measured}
+
+
+async def _bare(bed: KubernetesBed, namespace: str, names: list[str]) -> float:
+    async with bare.BareClient(bed) as client:
+        return await client.three_writes(namespace, names, lambda name, uid: _job(namespace, name, uid))
+
+
+def _ours(bed: KubernetesBed, namespace: str, names: list[str]) -> dict[str, float]:
+    folder = Path(tempfile.mkdtemp(prefix="knative-lambda-bench-"))
+    arguments = ("--namespace", namespace, "--no-leader-elect", "--events", "none", "--qps", "0")
+    operator = Operator(kubeconfig=bed.kubeconfig, folder=folder, arguments=arguments).start()
+    try:
+        cpu_before, rss_before = operator.usage()
+        began = time.perf_counter()
+        asyncio.run(_create(bed, namespace, names))
+        _wait_for_jobs(bed, namespace, len(names))
+        seconds = time.perf_counter() - began
+        cpu_after, rss_after = operator.usage()
+        rested = _rest(operator)
+    finally:
+        operator.terminate()
+    return {
+        "ours": len(names) / seconds,
+        "cpu_ms": (cpu_after - cpu_before) * 1000 / len(names),
+        "rest_ms": (rested - cpu_before) * 1000 / len(names),
+        "rss_kib": (rss_after - rss_before) / 1024 / len(names),
+    }
+
+
+async def _create(bed: KubernetesBed, namespace: str, names: list[str]) -> None:
+    async with bare.BareClient(bed) as client:
+        await client.create_functions(namespace, names)
+
+
+def _wait_for_jobs(bed: KubernetesBed, namespace: str, count: int) -> None:
+    """Asks for one Job at a time and the rest by remainingItemCount, which costs the server next to nothing."""
+    path = bare.JOBS.format(namespace=namespace)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        page = bed.api.get(path, limit=1)
+        found = len(page["items"]) + page["metadata"].get("remainingItemCount", 0)
+        if found >= count:
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"not all {count} Jobs exist after 300 s")
+
+
+def _rest(operator: Operator) -> float:
+    """CPU seconds at the point where a whole second costs less than 2 % of a core."""
+    used, _ = operator.usage()
+    for _ in range(120):
+        time.sleep(1)
+        now, _ = operator.usage()
+        if now - used < 0.02:
+            return now
+        used = now
+    raise RuntimeError("the controller did not come to rest within two minutes")
+
+
+def _job(namespace: str, name: str, uid: str) -> dict[str, Any]:
+    """The very Job that the controller would make."""
+    from knative_lambda.resources import kaniko_job
+
+    raw = bare.function(name)
+    raw["metadata"] |= {"namespace": namespace, "uid": uid, "generation": 1}
+    fn = functions.parse(raw)
+    assert fn.key == Key(namespace, name)
+    return kaniko_job.build(fn, ReconcileSettings())  # type: ignore[attr-defined]
