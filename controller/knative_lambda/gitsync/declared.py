@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from knative_lambda.api.meta import API_VERSION
+from knative_lambda.gitsync.document import Document
 
 _EXAMPLE_URL = "https://example.invalid/repository"
 Manifest = dict[str, Any]
@@ -25,12 +26,15 @@ class Declared:
     spec: dict[str, Any] = field(repr=False)
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    line: int | None = None
+    """Where the name stands in the file."""
     tree: str = ""
     """Digest of the content that is built."""
 
     @classmethod
-    def of(cls, value: Manifest, *, name: str, path: str, file: str) -> Self:
+    def of(cls, document: Document, *, name: str, path: str, file: str) -> Self:
         """From a document that satisfies the schema of function.yaml."""
+        value = document.value
         metadata = value.get("metadata", {})
         return cls(
             name=name,
@@ -40,6 +44,7 @@ class Declared:
             spec=value["spec"],
             labels=metadata.get("labels", {}),
             annotations=metadata.get("annotations", {}),
+            line=document.line("/metadata/name"),
         )
 
     @property

@@ -95,7 +95,7 @@ def discover(
     return Discovered(
         functions=kept,
         findings=_shortened(findings, limits.findings),
-        held_paths=frozenset(_held_path(one.file) for one in findings),
+        held_paths=frozenset(_subject(one.file) for one in findings),
         held_names=frozenset(one.function for one in findings if one.function),
         known=reads,
     )
@@ -133,10 +133,6 @@ def _subject(file: str) -> str:
     """The path whose content decides about a file: the function's directory, or the manifest itself."""
     directory, _, name = file.rpartition("/")
     return directory if name in FUNCTION_FILES else file
-
-
-def _held_path(file: str) -> str:
-    return _subject(file)
 
 
 def _read(files: Contents, file: str, namespace: str) -> Read:
@@ -202,7 +198,7 @@ def _declare(place: Place, path: str, namespace: str) -> tuple[Declared | None, 
     """Schema first; the types and the names only when that holds, for else they say the same again."""
     if findings := validation.check_schema(place):
         return None, findings
-    declared = Declared.of(place.document.value, name=place.function, path=path, file=place.file)
+    declared = Declared.of(place.document, name=place.function, path=path, file=place.file)
     findings = (*_check_metadata(place, namespace), *validation.check_types(place, declared.sample()))
     return declared, findings
 
@@ -265,13 +261,15 @@ def _unique(declared: list[Declared]) -> tuple[list[Declared], list[Finding]]:
 def _taken(one: Declared, others: list[Declared]) -> Finding:
     elsewhere = ", ".join(sorted({other.file for other in others if other is not one}))
     words = f"the name {one.name!r} is also declared in {elsewhere}; neither is applied"
-    return validation.finding(one.file, words, at="/metadata/name", function=one.name)
+    return validation.finding(one.file, words, line=one.line, at="/metadata/name", function=one.name)
 
 
 def _bounded(declared: list[Declared], limit: int) -> tuple[tuple[Declared, ...], list[Finding]]:
     excess = declared[limit:]
     words = f"more than {limit} functions; this one is not applied: use several FunctionRepositories"
-    return tuple(declared[:limit]), [validation.finding(one.file, words, function=one.name) for one in excess]
+    return tuple(declared[:limit]), [
+        validation.finding(one.file, words, line=one.line, function=one.name) for one in excess
+    ]
 
 
 def _shortened(findings: Iterable[Finding], limit: int) -> tuple[Finding, ...]:

@@ -18,7 +18,6 @@ from knative_lambda.gitsync.document import Document, pointer
 from knative_lambda.kit import redact
 
 MESSAGE_LIMIT = 2048
-_SHOWN = {dict: "an object", list: "a list", str: "a long text"}
 _WORDS = {
     "object": "an object",
     "array": "a list",
@@ -126,7 +125,8 @@ def _followed(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 def _choice(path: Sequence[str | int], given: Any, options: list[str]) -> str:
     what = "runtime" if list(path[-2:]) == ["runtime", "language"] else "value"
     near = difflib.get_close_matches(str(given), [str(option) for option in options], n=1)
-    return f"unknown {what} {_shown(given)}; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(map(str, options))}"
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {what} {_shown(given)}; {hint}known: {', '.join(map(str, options))}"
 
 
 def _types(types: Sequence[str]) -> str:
@@ -139,7 +139,9 @@ def _shown(value: Any) -> str:
         return "null"
     if isinstance(value, str | int | float) and len(repr(value)) <= 80:
         return repr(value)
-    return _SHOWN.get(type(value), type(value).__name__)
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else "a long text"
 
 
 def _pydantic_words(kind: str, message: str) -> str:
