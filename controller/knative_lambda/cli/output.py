@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,13 +24,13 @@ class Form(StrEnum):
 Output = Annotated[Form, typer.Option("--output", "-o", help="text for people, json for programs.")]
 
 
-def console(file: IO[str] | None = None) -> Console:
+def console(*, stderr: bool = False) -> Console:
     """A console that colours on a terminal only, and not at all where NO_COLOR is set."""
     from rich.console import Console
 
     plain = bool(os.environ.get("NO_COLOR"))
     return Console(
-        file=file or sys.stdout,
+        file=sys.stderr if stderr else sys.stdout,
         color_system=None if plain else "auto",
         highlight=False,
         markup=False,

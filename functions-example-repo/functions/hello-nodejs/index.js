@@ -1,0 +1,2 @@
+// Answers with a greeting.
+exports.handler = (request) => `${process.env.GREETING}\n`;

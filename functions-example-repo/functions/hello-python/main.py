@@ -1,0 +1,5 @@
+"""Answers with a greeting."""
+
+
+def handler(request):
+    return "Hello from Python\n"
