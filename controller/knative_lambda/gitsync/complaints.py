@@ -10,6 +10,7 @@ from knative_lambda.kit import redact
 from knative_lambda.sources.base import SourceError
 
 _LIMIT = 300
+_ELAPSED = re.compile(r" after \d+ (ms|milliseconds|seconds)( out of \d+ \w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +72,7 @@ def _quoted(text: str) -> str:
     """The last telling line, without secrets; the lines of advice that git adds say nothing about the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines
-    return redact.clip(redact.text(telling[-1]), _LIMIT) if telling else "git said nothing"
+    if not telling:
+        return "git said nothing"
+    # What differs at every attempt would make every attempt a new status.
+    return redact.clip(redact.text(_ELAPSED.sub("", telling[-1])), _LIMIT)

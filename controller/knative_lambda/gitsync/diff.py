@@ -18,6 +18,7 @@ from knative_lambda.gitsync import desired as manifests
 from knative_lambda.gitsync import validation
 from knative_lambda.gitsync.desired import Desired, Frame
 from knative_lambda.gitsync.discovery import Discovered
+from knative_lambda.gitsync.observed import version
 from knative_lambda.gitsync.owned import owned_fields_match
 from knative_lambda.resources.observed import FunctionSeen
 
@@ -49,7 +50,7 @@ class Written:
         """Whether the cache is older than the write."""
         if seen is None:
             return True
-        return seen.uid == self.uid and _version(seen.resource_version) < _version(self.resource_version)
+        return seen.uid == self.uid and version(seen.resource_version) < version(self.resource_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +276,3 @@ def _item(one: Desired, before: InventoryItem | None) -> InventoryItem:
     if before is not None and (before.tree, before.commit, before.path) == (one.tree, one.commit, path):
         return before
     return InventoryItem(namespace=one.key.namespace, name=one.key.name, path=path, tree=one.tree, commit=one.commit)
-
-
-def _version(text: str) -> int:
-    """Versions of one kind are ordered as integers (Kubernetes KEP 5504)."""
-    return int(text) if text.isdigit() else 0

@@ -94,7 +94,7 @@ def discover(
     findings += excess
     return Discovered(
         functions=kept,
-        findings=_shortened(findings, limits.findings),
+        findings=shortened(findings, limits.findings),
         held_paths=frozenset(_subject(one.file) for one in findings),
         held_names=frozenset(one.function for one in findings if one.function),
         known=reads,
@@ -272,7 +272,8 @@ def _bounded(declared: list[Declared], limit: int) -> tuple[tuple[Declared, ...]
     ]
 
 
-def _shortened(findings: Iterable[Finding], limit: int) -> tuple[Finding, ...]:
+def shortened(findings: Iterable[Finding], limit: int) -> tuple[Finding, ...]:
+    """In the order of files and lines; what passes the limit is counted in the last one."""
     ordered = sorted(findings, key=lambda one: (one.file, one.line or 0, one.pointer))
     if len(ordered) <= limit:
         return tuple(ordered)
