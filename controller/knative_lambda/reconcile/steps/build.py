@@ -57,7 +57,8 @@ def step(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verdict:
         return GO
     repositories = images.repositories(seen.fn, settings.build.registries)
     if not images.is_repository(repositories.push):
-        message = f"{repositories.push!r} is no image name; write a repository without a tag, such as ghcr.io/me/hello"
+        written = seen.fn.spec.build.registry or repositories.push
+        message = f"{written!r} is no image name; write a repository without a tag, such as ghcr.io/me/hello"
         return _stall(draft, Reason.IMAGE_NAME_INVALID, message)
     digest = identity(seen, draft.runtime, draft.resolution, settings)
     draft.build_digest = digest
