@@ -46,6 +46,13 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 }
 
 
+_ABOUT_THE_OBJECT = (
+    "failed to create typed patch object",
+    "resourceVersion should not be set on objects to be created",
+)
+"""500 answers of an API server that are about the object sent, and would be the same for ever."""
+
+
 def from_answer(status: int, body: bytes, *, what: str, retry_after: float | None = None) -> ClusterError:
     """The error of a whole HTTP answer; `what` names the request, as `patch lambdafunctions.lambda.knative.io a/b`."""
     answer = status_object(body)
@@ -57,8 +64,9 @@ def from_status(answer: Status, *, code: int, what: str, retry_after: float | No
     details = answer.get("details") or {}
     if retry_after is None and details.get("retryAfterSeconds"):
         retry_after = float(details["retryAfterSeconds"])
-    said = redact.text(str(answer.get("message") or f"HTTP {code}"))[:MESSAGE_LIMIT]
-    return _class(code, reason=str(answer.get("reason", "")), details=details)(
+    message = str(answer.get("message") or f"HTTP {code}")
+    said = redact.text(message)[:MESSAGE_LIMIT]
+    return _class(code, reason=str(answer.get("reason", "")), message=message, details=details)(
         f"{what}: {said}", retry_after=retry_after
     )
 
@@ -89,14 +97,21 @@ def missing(kind: Kind, key: Key, *, what: str) -> NotFound:
     return NotFound(f'{what}: {kind.plural} "{key.name}" not found')
 
 
-def _class(code: int, *, reason: str, details: dict[str, Any]) -> type[ClusterError]:
-    """404 without the name of what is missing means that the whole path is unknown."""
-    if code == 404 and not details.get("name"):
-        return KindNotInstalled
-    if reason in _BY_REASON:
-        return _BY_REASON[reason]
+def _class(code: int, *, reason: str, message: str, details: dict[str, Any]) -> type[ClusterError]:
+    special = _BY_REASON.get(reason) or _special(code, message, details)
+    if special is not None:
+        return special
     if code in _BY_STATUS:
         return _BY_STATUS[code]
     if code >= 500:
         return Unavailable
-    return Invalid if 400 <= code < 500 else ClusterError
+    return Invalid if code >= 400 else ClusterError
+
+
+def _special(code: int, message: str, details: dict[str, Any]) -> type[ClusterError] | None:
+    """Answers whose status says less than they mean."""
+    if code == 404 and not details.get("name"):
+        return KindNotInstalled  # without the name of what is missing, the whole path is unknown
+    if code == 422 and any(cause.get("field") == "metadata.uid" for cause in details.get("causes") or ()):
+        return Conflict  # custom resources say so when another object has the name; others answer 409
+    return Invalid if code == 500 and message.startswith(_ABOUT_THE_OBJECT) else None

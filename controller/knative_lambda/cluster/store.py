@@ -88,11 +88,11 @@ class Store:
         """Stores the next state of an object; writes nothing when nothing changed. Removes it when that was due."""
         if owners == live.owners and obj == live.object():
             return live
-        stored = self._put(definition, live, obj, owners)
         metadata = obj["metadata"]
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
-            self._remove(definition, stored)
-        return stored
+            self._remove(definition, live)  # watchers are told of the deletion alone
+            return _stored(definition, obj, self.version, owners)
+        return self._put(definition, live, obj, owners)
 
     def delete(self, definition: Definition, stored: Stored, propagation: Propagation) -> None:
         """Starts deletion; with finalizers the object stays until they are gone."""

@@ -24,6 +24,7 @@ _KEYWORDS = frozenset(
         "required",
     )
 )  # fmt: skip
+_ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 _MAX_ERRORS = 10
 
 
@@ -54,8 +55,9 @@ class Structure:
 
 def _prune(node: Any, schema: Schema, path: str, *, resource: bool) -> Iterator[str]:
     if isinstance(node, list):
+        items = schema.get("items", _ANYTHING if _keeps_unknown(schema) else {})
         for index, item in enumerate(node):
-            yield from _prune(item, schema.get("items", {}), f"{path}[{index}]", resource=False)
+            yield from _prune(item, items, f"{path}[{index}]", resource=False)
     elif isinstance(node, dict):
         resource = resource or bool(schema.get("x-kubernetes-embedded-resource"))
         for name in list(node):
@@ -77,7 +79,7 @@ def _child(schema: Schema, name: str) -> Schema | None:
     others = schema.get("additionalProperties")
     if isinstance(others, dict):
         return others
-    return {"x-kubernetes-preserve-unknown-fields": True} if others or _keeps_unknown(schema) else None
+    return _ANYTHING if others or _keeps_unknown(schema) else None
 
 
 def _keeps_unknown(schema: Schema) -> bool:

@@ -132,6 +132,7 @@ class Transport:
         self._slots = asyncio.Semaphore(tuning.connections)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._watching: set[aiohttp.ClientResponse] = set()
         self._timeout = aiohttp.ClientTimeout(total=tuning.timeout, sock_connect=tuning.connect_timeout)
         self._watch_timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=tuning.connect_timeout, sock_read=tuning.watch_idle
@@ -166,10 +167,13 @@ class Transport:
                 with _as_cluster_errors(call):
                     try:
                         chunk = await anext(chunks, b"")
-                    except aiohttp.ClientError:
+                    except (
+                        aiohttp.ClientError,
+                        RuntimeError,
+                    ) as error:  # RuntimeError: the connection went between reads
                         if self._closed:
                             return
-                        raise
+                        raise Unavailable(f"{call.what}: {error}") from error
                 if not chunk:
                     break
                 for line in splitter.feed(chunk):
@@ -179,6 +183,8 @@ class Transport:
 
     async def close(self) -> None:
         self._closed = True
+        for response in self._watching:  # closing the session takes the connection from under a reader, unheard
+            response.content.set_exception(aiohttp.ClientConnectionError("closed"))
         if self._session is not None:
             await self._session.close()
             await asyncio.sleep(0)  # the connector closes its sockets in the next turn of the loop
@@ -230,9 +236,11 @@ class Transport:
                         after = errors.retry_after_seconds(response.headers.get("Retry-After"))
                         body = await self._read(response)
                         raise errors.from_answer(response.status, body, what=call.what, retry_after=after)
+        self._watching.add(response)
         try:
             yield response
         finally:
+            self._watching.discard(response)
             response.close()
 
     async def _request(self, call: Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
