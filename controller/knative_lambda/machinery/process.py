@@ -73,8 +73,8 @@ async def _stopped(task: asyncio.Future[None], service: Service, clock: Clock) -
     task.cancel()
     try:
         await within(clock, service.patience, asyncio.wait({task}))
-    except TimeoutError as error:
-        return error
+    except TimeoutError:
+        return TimeoutError(f"{service.name} did not end within {service.patience:g} s")
     failure = None if task.cancelled() else task.exception()
     return failure if isinstance(failure, Exception) else None
 

@@ -238,7 +238,7 @@ async def test_outdated_alarms_do_not_pile_up() -> None:
         queue.add_after("a", 600)
         queue.add("a")
         await _take(queue, 1)
-    assert len(queue._schedule) < 200  # noqa: SLF001
+    assert len(queue._schedule) < 200
 
 
 @pytest.mark.parametrize("seed", range(20))
