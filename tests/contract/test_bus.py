@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import datetime as dt
 import ipaddress
+import os
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,12 +32,16 @@ from knative_lambda.events.memory import MemoryBus
 from knative_lambda.events.rabbitmq import Options, RabbitMQBus
 from knative_lambda.kit.backoff import Backoff
 from knative_lambda.kit.clock import SystemClock
+from tests.testbed import fixtures, processes
+from tests.testbed.errors import Unavailable
+from tests.testbed.rabbitmq import RabbitMQBed
 
 pytestmark = pytest.mark.contract
 
 BACKOFF = Backoff(base=0.05, cap=0.5)
 CONFIRM = 1.0
 QUEUE = "listener"
+DEBIAN_CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"  # the one in /usr/sbin changes the user
 PATTERNS = (
     "#",
     "",
@@ -108,11 +114,11 @@ class MemoryPlace:
 class RabbitMQPlace:
     """A real server; its listener is a durable queue that is read when asked."""
 
-    def __init__(self, bed: Any, exchange: str) -> None:
+    def __init__(self, bed: RabbitMQBed, exchange: str) -> None:
         self.bed = bed
         self.exchange = exchange
         self.queue = f"{QUEUE}-{exchange}"
-        self.url = bed.url
+        self.url = bed.amqp_url
 
     def options(self, **changes: Any) -> Options:
         defaults: dict[str, Any] = {
@@ -128,7 +134,20 @@ class RabbitMQPlace:
         await asyncio.to_thread(self.bed.kill)
 
     async def back(self) -> None:
-        await asyncio.to_thread(self.bed.start)
+        await asyncio.to_thread(self.bed.start_again)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To every process of the server."""
+        for process in processes.processes_of(self.bed.log.parent):
+            os.kill(process.pid, number)
+
+    def control(self, *arguments: str) -> None:
+        """rabbitmqctl, in the environment of the server, which names its node and its epmd."""
+        server = next(one for one in processes.processes_of(self.bed.log.parent) if "beam" in _program(one.pid))
+        environ = Path(f"/proc/{server.pid}/environ").read_bytes().decode().split("\0")
+        variables = dict(variable.split("=", 1) for variable in environ if "=" in variable)
+        program = DEBIAN_CONTROL if Path(DEBIAN_CONTROL).exists() else "rabbitmqctl"
+        subprocess.run([program, "-q", *arguments], env=variables, check=True, capture_output=True, timeout=60)
 
     async def arrived(self) -> list[Event]:
         return [decoded(body) for _, _, body in await self.messages()]
@@ -163,15 +182,30 @@ class RabbitMQPlace:
             return found
 
 
+def _program(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text()
+
+
 def decoded(body: bytes) -> Event:
     return encoding.decode(body, {"content-type": encoding.CONTENT_TYPE}, received=dt.datetime.now(dt.UTC))
 
 
+@pytest.fixture(scope="module")
+def broker() -> Iterator[RabbitMQBed]:
+    """A server of this module's own, to be killed and hung."""
+    try:
+        bed = RabbitMQBed.start()
+    except Unavailable as gap:
+        fixtures.give_up(gap.reason)
+    with bed:
+        yield bed
+
+
 @pytest.fixture
-def rabbitmq(rabbitmq_bed: Any, request: pytest.FixtureRequest) -> Iterator[RabbitMQPlace]:
-    """An exchange of its own with one listener, on the shared server."""
+def rabbitmq(broker: RabbitMQBed, request: pytest.FixtureRequest) -> Iterator[RabbitMQPlace]:
+    """An exchange of its own with one listener."""
     name = request.node.name.replace("[", "-").strip("]")[:80]
-    place = RabbitMQPlace(rabbitmq_bed, name)
+    place = RabbitMQPlace(broker, name)
     place.listen()
     yield place
     place.forget()
@@ -344,7 +378,7 @@ async def _stream(bus: Bus) -> tuple[list[Event], list[Event]]:
 
 async def test_hung_broker_costs_one_confirm_timeout_and_then_nothing(rabbitmq: RabbitMQPlace) -> None:
     async with running(rabbitmq.bus()) as bus:
-        rabbitmq.bed.signal(signal.SIGSTOP)
+        rabbitmq.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
             assert list(await bus.publish(events(5))) == events(5)
@@ -355,7 +389,7 @@ async def test_hung_broker_costs_one_confirm_timeout_and_then_nothing(rabbitmq: 
             assert list(await bus.publish(events(5))) == events(5)
             assert time.monotonic() - began < 0.1
         finally:
-            rabbitmq.bed.signal(signal.SIGCONT)
+            rabbitmq.signal(signal.SIGCONT)
         await until(lambda: bus.connected)
         assert list(await bus.publish(events(5))) == []
 
@@ -365,7 +399,7 @@ async def test_closing_on_a_hung_broker_is_bounded(rabbitmq: RabbitMQPlace) -> N
     async with running(bus):
         pass
     async with running(rabbitmq.bus(drain_timeout=0.3)) as bus:
-        rabbitmq.bed.signal(signal.SIGSTOP)
+        rabbitmq.signal(signal.SIGSTOP)
         try:
             publishing = asyncio.create_task(_as_list(bus.publish(events(5))))
             await asyncio.sleep(0.05)
@@ -373,14 +407,14 @@ async def test_closing_on_a_hung_broker_is_bounded(rabbitmq: RabbitMQPlace) -> N
             await bus.close()
             assert time.monotonic() - began < 1.5
         finally:
-            rabbitmq.bed.signal(signal.SIGCONT)
+            rabbitmq.signal(signal.SIGCONT)
         assert await publishing == events(5)
         await asyncio.sleep(0.5)  # the broker's goodbye comes after all
 
 
 async def test_blocked_broker_counts_as_disconnected_until_it_unblocks(rabbitmq: RabbitMQPlace) -> None:
     async with running(rabbitmq.bus()) as bus:
-        await asyncio.to_thread(rabbitmq.bed.ctl, "set_vm_memory_high_watermark", "absolute", "1")
+        await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "absolute", "1")
         try:
             await bus.publish([event(1)])
             await until(lambda: "alarm" in bus.problem)
@@ -389,7 +423,7 @@ async def test_blocked_broker_counts_as_disconnected_until_it_unblocks(rabbitmq:
             assert list(await bus.publish(events(2))) == events(2)
             assert time.monotonic() - began < 0.1
         finally:
-            await asyncio.to_thread(rabbitmq.bed.ctl, "set_vm_memory_high_watermark", "0.4")
+            await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.4")
         await until(lambda: bus.connected)
         assert list(await bus.publish(events(2))) == []
 
@@ -432,7 +466,7 @@ async def test_exchange_of_another_type_is_a_problem_until_it_is_gone(rabbitmq: 
 async def test_wrong_password_is_told_and_never_shown(
     rabbitmq: RabbitMQPlace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = rabbitmq.url.replace("guest:guest@", "guest:hunter2secret@")
+    url = rabbitmq.url.replace(rabbitmq.bed.password, "hunter2secret")
     options = rabbitmq.options(url=url)
     async with running(rabbitmq.bus(url=url), connected=False) as bus:
         await until(lambda: "credentials" in bus.problem)
@@ -471,7 +505,7 @@ async def test_a_peer_that_never_answers_is_given_up_and_tried_again(rabbitmq: R
 async def test_tls_needs_a_certificate_that_is_trusted(rabbitmq: RabbitMQPlace, tmp_path: Path, trusted: bool) -> None:
     certificate, key = self_signed(tmp_path)
     async with tls_in_front_of(rabbitmq.url, certificate, key) as port:
-        url = f"amqps://guest:guest@127.0.0.1:{port}/%2F"
+        url = f"amqps://{rabbitmq.bed.user}:{rabbitmq.bed.password}@127.0.0.1:{port}/%2F"
         bus = rabbitmq.bus(url=url, ca_file=certificate if trusted else None)
         async with running(bus, connected=trusted):
             if trusted:
