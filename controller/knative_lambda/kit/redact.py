@@ -8,7 +8,8 @@ MASK = "***"
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]*@")
 _HEADER = re.compile(r"(?i)\b(authorization|x-hub-signature(?:-256)?|x-gitlab-token|cookie)(\s*[:=]\s*)\S+(\s+\S+)?")
 _PAIR = re.compile(
-    r"(?i)\b((?:[a-z0-9_-]*)(?:password|passwd|secret|token|api[_-]?key|access[_-]?key))(\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
+    r"(?i)\b((?:[a-z0-9_-]*)(?:password|passwd|secret|token|(?:api|access|secret|private)[_-]?key))"
+    r"([\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
 )
 _TOKEN = re.compile(
     r"\b(gh[pousr]_[A-Za-z0-9]{16,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
