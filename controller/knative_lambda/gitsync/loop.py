@@ -94,7 +94,11 @@ def snapshot(seen: RepositorySeen, repo: FunctionRepository, known: Known, world
     keys = (Key(repo.target_namespace, one.name) for one in declared)
     found = ((key, world.functions.get(key)) for key in keys if key not in ours)
     now = world.clock.monotonic()
-    known.written = {key: one for key, one in known.written.items() if now - one.at < TRUST_SECONDS}
+    known.written = {
+        key: one
+        for key, one in known.written.items()
+        if now - one.at < TRUST_SECONDS and one.is_ahead_of(world.functions.get(key))
+    }
     return ClusterSeen(
         ours=ours,
         others={key: fn for key, fn in found if fn is not None},

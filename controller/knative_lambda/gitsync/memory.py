@@ -90,7 +90,7 @@ class MemoryCheckout:
     async def fetch(self, remote: Remote, commit: str) -> str:
         self._count("fetch")
         if commit not in self._commits:
-            raise SourceError(Reason.REF_NOT_FOUND, f"the remote has no commit {commit}")
+            raise SourceError(Reason.REF_NOT_FOUND, f"{remote.url} has no commit {commit}")
         self._fetched.add(commit)
         return commit
 

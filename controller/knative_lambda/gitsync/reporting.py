@@ -17,7 +17,6 @@ from knative_lambda.gitsync.diff import Changes
 from knative_lambda.gitsync.world import Known
 from knative_lambda.sources.base import SourceError
 
-
 _REASONS = frozenset(reason.value for reason in Reason)
 
 

@@ -19,7 +19,7 @@ from knative_lambda.gitsync.base import Remote
 from knative_lambda.gitsync.checkout import GitCheckout
 from knative_lambda.gitsync.tree import Mode, Tree
 from knative_lambda.sources.base import Credentials, SourceError
-from tests.unit.gitsync.conftest import AnyAddress, Repository
+from tests.unit.gitsync.repositories import AnyAddress, Repository
 
 MAIN = Ref(branch="main")
 
