@@ -11,7 +11,7 @@ from typing import Any
 
 from knative_lambda.api import kinds, meta
 from knative_lambda.api.conditions import ConditionType, Reason, Status
-from knative_lambda.api.function import Language, LambdaFunction, parse
+from knative_lambda.api.function import LambdaFunction, Language, parse
 from knative_lambda.kit import digest
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Snapshot, SourceProblem
