@@ -30,7 +30,7 @@ from knative_lambda.kit import redact
 from knative_lambda.kit.backoff import Backoff
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.store import Indexer, Store
-from knative_lambda.machinery.timing import within
+from knative_lambda.machinery.timing import Pace, within
 
 T = TypeVar("T")
 Handler = Callable[[Key, T | None, T | None], None]
@@ -49,8 +49,6 @@ RELIST_AFTER = 10
 """Failures in a row after which the version is doubted: an API server restored from a backup never reaches it."""
 LOOK_AGAIN = 30.0
 """Seconds between looks for a kind that is not installed."""
-SLICE = 100
-"""Objects that are taken in before other callbacks of the loop have their turn: some 5 ms."""
 
 log = structlog.get_logger(__name__)
 
@@ -178,16 +176,16 @@ class Informer(Generic[T]):
         return await within(self._clock, LIST_TIMEOUT, call)
 
     async def _take_page(self, stream: _Stream, page: Page, listed: set[Key]) -> None:
-        for number, obj in enumerate(page.items, start=1):
+        pace = Pace(self._clock)
+        for obj in page.items:
             listed.add(self._take(stream, obj, listed=True))
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.step()
 
     async def _drop_all(self, stream: _Stream, keys: Iterable[Key]) -> None:
-        for number, key in enumerate(keys, start=1):
+        pace = Pace(self._clock)
+        for key in keys:
             self._drop(stream, key)
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.step()
 
     async def _clear(self, stream: _Stream) -> None:
         """The kind is not, or no longer, installed: there are no objects of it."""
@@ -210,13 +208,11 @@ class Informer(Generic[T]):
 
     async def _consume(self, stream: _Stream, seconds: int) -> None:
         events = self._cluster.watch(self.kind, stream.selection, resource_version=stream.version, seconds=seconds)
-        taken = 0
+        pace = Pace(self._clock)
         try:
             async for event in events:
                 self._take_event(stream, event)
-                taken += 1
-                if taken % SLICE == 0:
-                    await asyncio.sleep(0)
+                await pace.step()
         finally:
             close = getattr(events, "aclose", None)
             if close is not None:  # an async generator: its connection ends now, not when it is collected

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from knative_lambda.api.meta import FIELD_MANAGER, Key, Kind
 from knative_lambda.cluster.base import EVERYTHING, Cluster, Object, Page, Propagation, Selection, WatchEvent
-from knative_lambda.kit.clock import Clock
+from knative_lambda.kit.clock import Clock, ManualClock
 
 T = TypeVar("T")
 
@@ -81,6 +81,20 @@ class Link:
 
     async def close(self) -> None:
         await self._cluster.close()
+
+
+class StallingClock(ManualClock):
+    """`stall` lets time pass in which no task had its turn, as in a loop that a long callback holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stalled = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._stalled
+
+    def stall(self, seconds: float) -> None:
+        self._stalled += seconds
 
 
 async def _never(call: Awaitable[Any] | None = None) -> None:

@@ -16,7 +16,7 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import ManualClock
 from knative_lambda.machinery.election import Election
 
-from .link import Link, running, settle, until
+from .link import Link, StallingClock, running, settle, until
 
 LEASE = Key("system", "controller")
 
@@ -226,20 +226,6 @@ async def test_a_record_that_somebody_deletes_is_made_anew() -> None:
         await town.advance(8)
         assert (town.one.leads, town.one.led) == (True, [])
         assert (await town.record())["holderIdentity"] == "one"
-
-
-class StallingClock(ManualClock):
-    """`stall` lets time pass in which no task had its turn, as in a loop that a long callback holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stalled = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._stalled
-
-    def stall(self, seconds: float) -> None:
-        self._stalled += seconds
 
 
 async def test_a_loop_that_stalled_may_not_write_from_the_moment_it_wakes() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,9 +22,10 @@ from knative_lambda.cluster.base import (
 )
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import ManualClock
-from knative_lambda.machinery.informer import LIST_TIMEOUT, RELIST_AFTER, SLICE, Informer
+from knative_lambda.machinery.informer import LIST_TIMEOUT, RELIST_AFTER, Informer
+from knative_lambda.machinery.timing import SLICE, SLICE_SECONDS
 
-from .link import Link, running, settle, until
+from .link import Link, StallingClock, running, settle, until
 
 KIND = kinds.CONFIG_MAP
 Change = tuple[str, str | None, str | None]
@@ -183,7 +184,7 @@ async def test_a_watch_that_lasted_its_time_is_renewed_at_once() -> None:
         await world.clock.advance(3600)
         watches = world.link.times("watch")
         assert 10 <= len(watches) <= 16
-        assert all(240 <= after - before <= 361 for before, after in itertools.pairwise(watches))
+        assert all(240 <= after - before <= 361 for before, after in pairwise(watches))
         assert len(world.link.times("list")) == 1
 
 
@@ -194,7 +195,7 @@ async def test_watches_that_end_quickly_are_renewed_ever_more_slowly_and_calm_do
         await world.clock.advance(60)
         watches = world.link.times("watch")
         assert len(watches) == 8
-        for attempt, (before, after) in enumerate(itertools.pairwise(watches)):
+        for attempt, (before, after) in enumerate(pairwise(watches)):
             ceiling = 0.2 * 2**attempt
             assert ceiling / 2 <= after - before <= ceiling + 0.001
         world.cluster.cut_watches(KIND)
@@ -330,7 +331,7 @@ async def test_a_kind_that_is_not_installed_counts_as_synced_and_is_looked_for_r
         await world.clock.advance(600)
         looks = world.link.times("list")
         assert 600 / 37 <= len(looks) <= 600 / 23
-        assert len({round(after - before, 3) for before, after in itertools.pairwise(looks)}) > 5
+        assert len({round(after - before, 3) for before, after in pairwise(looks)}) > 5
         world.cluster.install(KIND)
         await world.write("a", "1")
         await world.clock.advance(40)
@@ -411,17 +412,35 @@ async def test_a_huge_list_leaves_turns_of_the_loop_to_others() -> None:
     world = World(page_size=5000)
     for number in range(2000):
         await world.write(f"o{number}", "x")
-    turns: list[int] = []
+    assert max(await _steps(world.informer)) <= SLICE
 
-    async def other() -> None:
-        while not world.informer.synced:
-            turns.append(len(world.informer.store))
+
+async def test_a_list_of_objects_that_take_long_to_read_leaves_more_turns() -> None:
+    clock = StallingClock()
+    cluster = MemoryCluster(clock=clock)
+    for number in range(100):
+        await cluster.apply(KIND, _object(f"o{number}", "x"))
+
+    def slow(obj: Object) -> str:
+        clock.stall(SLICE_SECONDS / 4)
+        return "x"
+
+    assert max(await _steps(Informer(cluster, KIND, slow, clock=clock))) <= 5
+
+
+async def _steps(informer: Informer[str]) -> list[int]:
+    """How many objects each turn of the loop took in, until the informer was synced."""
+    sizes: list[int] = []
+
+    async def look() -> None:
+        while not informer.synced:
+            sizes.append(len(informer.store))
             await asyncio.sleep(0)
 
-    async with running(world.informer.run(), other()):
-        await world.synced()
-    steps = [after - before for before, after in itertools.pairwise(turns)]
-    assert max(steps) <= SLICE
+    async with running(informer.run(), look()):
+        await until(lambda: informer.synced)
+    sizes.append(len(informer.store))
+    return [after - before for before, after in pairwise(sizes)]
 
 
 async def test_cancelling_ends_all_of_it() -> None:
