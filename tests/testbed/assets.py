@@ -36,6 +36,8 @@ SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager")
 
 _MODULE = Path(__file__).with_name("go")
 _OWN_CRDS = Path(__file__).with_name("crds")
+REPOSITORY_ROOT = Path(__file__).parents[2]
+_PROJECT_CRDS = REPOSITORY_ROOT / "chart" / "crds"
 _OLDEST_GO = (1, 26, 5)
 _FIRST_GO_REFUSED = (1, 27)
 _REPORT_EVERY = 15.0  # seconds between two progress lines
@@ -87,6 +89,11 @@ def crd_files() -> list[Path]:
     return found + sorted(_OWN_CRDS.glob("*.yaml"))
 
 
+def project_crds() -> list[Path]:
+    """The CRD files of this project as `make generate` wrote them into the chart."""
+    return sorted(_PROJECT_CRDS.glob("*.yaml"))
+
+
 def cache_folder() -> Path:
     """The project's cache folder for the bed, made when absent."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -120,7 +127,7 @@ def _ensure(package: str, programs: tuple[str, ...]) -> Path:
     folder = _program_folder(go)
     if _complete(folder, programs):
         return folder
-    _refuse_unfit(go)
+    refuse_unfit(go)
     with locked("build"):
         if not _complete(folder, programs):
             _build(package, programs, folder)
@@ -158,7 +165,8 @@ def _go_version() -> tuple[int, ...] | None:
     return tuple(int(part or 0) for part in seen.groups()) if seen else None
 
 
-def _refuse_unfit(go: tuple[int, ...] | None) -> None:
+def refuse_unfit(go: tuple[int, ...] | None) -> None:
+    """Raise Unavailable for a Go that cannot or should not build the servers; None is no Go at all."""
     text = ".".join(map(str, go or ()))
     if go is None:
         raise Unavailable(
@@ -216,7 +224,8 @@ def _place(binary: Path, folder: Path, name: str) -> None:
 def _compile(package: str, binary: Path, began: float) -> None:
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES_VERSION.lstrip("v").split(".")
-    linked = f"-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+    told = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
+    linked = " ".join(["-s", "-w", *(f"-X {version}.{name}={value}" for name, value in told.items())])
     command = [
         "go",
         "build",

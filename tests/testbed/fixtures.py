@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -19,11 +18,10 @@ from tests.testbed.errors import Unavailable
 from tests.testbed.gitserver import Failure, GitServer
 from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.rabbitmq import RabbitMQBed
+from tests.testbed.standins import Knative, Kubelet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_PROJECT_CRDS = Path(__file__).parents[2] / "chart" / "crds"
 
 
 def give_up(reason: str) -> NoReturn:
@@ -31,11 +29,6 @@ def give_up(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"CI is set, and the test bed is not available: {reason}", pytrace=False)
     pytest.skip(f"test bed: {reason}")
-
-
-def project_crds() -> list[Path]:
-    """The CRD files of this project as `make generate` wrote them into the chart."""
-    return sorted(_PROJECT_CRDS.glob("*.yaml"))
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +54,7 @@ def kubernetes_bed(
     """One control plane for all tests, with every CRD: Knative's, RabbitMQ's and our own."""
     try:
         with uncaptured():
-            bed = KubernetesBed.start(crds=assets.crd_files() + project_crds())
+            bed = KubernetesBed.start(crds=assets.crd_files() + assets.project_crds())
     except Unavailable as gap:
         give_up(gap.reason)
     with bed:
@@ -124,3 +117,29 @@ def git_server(_git_server: GitServer) -> Iterator[GitServer]:
     """The session's git server; a failure that the test switched on is switched off after it."""
     yield _git_server
     _git_server.failure = Failure.NONE
+
+
+@pytest.fixture(scope="session")
+def _kubelet(kubernetes_bed: KubernetesBed) -> Iterator[Kubelet]:
+    with Kubelet(kubeconfig=kubernetes_bed.kubeconfig) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+def kubelet(_kubelet: Kubelet) -> Iterator[Kubelet]:
+    """The stand-in that ends the Pods of Jobs, in every namespace; outcomes are forgotten after the test."""
+    yield _kubelet
+    _kubelet.outcomes.clear()
+
+
+@pytest.fixture(scope="session")
+def _knative(kubernetes_bed: KubernetesBed) -> Iterator[Knative]:
+    with Knative(kubeconfig=kubernetes_bed.kubeconfig) as knative:
+        yield knative
+
+
+@pytest.fixture
+def knative(_knative: Knative) -> Iterator[Knative]:
+    """The stand-in for Knative's controllers, in every namespace; outcomes are forgotten after the test."""
+    yield _knative
+    _knative.outcomes.clear()

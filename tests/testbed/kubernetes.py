@@ -11,7 +11,6 @@ import base64
 import json
 import secrets
 import shutil
-import signal
 import time
 import urllib.error
 import urllib.request
@@ -52,7 +51,7 @@ class KubernetesBed:
     """One running control plane. Made by `start`, ended by `stop` (or with its run).
 
     `url`, `token` (a cluster admin) and `ca_file` are what a client needs; `kubeconfig` is a file with the
-    same for kubectl; `api` is a plain client; `etcd_url` is there for `compact`.
+    same for kubectl; `api` is a plain client; `crds` names the definitions installed through this bed.
     """
 
     def __init__(self, *, run: processes.Run, programs: assets.Servers) -> None:
@@ -63,6 +62,7 @@ class KubernetesBed:
         self._etcd: processes.Server | None = None
         self._apiserver: processes.Server | None = None
         self._controller_manager: processes.Server | None = None
+        self.crds: list[str] = []
         self.token = secrets.token_hex(16)
         self.url = f"https://127.0.0.1:{self._ports.apiserver}"
         self.etcd_url = f"http://127.0.0.1:{self._ports.etcd}"
@@ -115,11 +115,11 @@ class KubernetesBed:
 
     def pause(self) -> None:
         """Freeze the API server: connections stay open and are accepted, nothing is answered."""
-        self._required(self._apiserver).signal(signal.SIGSTOP)
+        self._required(self._apiserver).freeze()
 
     def resume(self) -> None:
         """Let a frozen API server go on."""
-        self._required(self._apiserver).signal(signal.SIGCONT)
+        self._required(self._apiserver).thaw()
 
     def stop_apiserver(self) -> None:
         """Kill the API server: every connection is cut, new ones are refused."""
@@ -159,6 +159,7 @@ class KubernetesBed:
         manifests = [one for path in files for one in _documents(path) if one["kind"] == "CustomResourceDefinition"]
         with ThreadPoolExecutor(4, "testbed-crds") as pool:
             names = list(pool.map(self._put_crd, manifests))
+        self.crds += [name for name in names if name not in self.crds]
         processes.wait_until(lambda: self._established(names), what=f"CRDs {names}", timeout=60)
         return names
 

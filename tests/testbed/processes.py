@@ -60,14 +60,29 @@ class Identity:
 
 def start_time(pid: int) -> str:
     """When the process started, in a form only good for comparison; empty when there is no such process."""
+    if not Path("/proc/self/stat").exists():
+        return _start_time_by_ps(pid)
+    state = _state(Path(f"/proc/{pid}/stat"))
+    return "" if state is None or state[0] in "ZX" else f"{_boot()}:{state[19]}"
+
+
+def _state(stat: Path) -> list[str] | None:
+    """Fields of a /proc stat file from the third (the state letter) on, None when the process is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return "" if Path("/proc/self/stat").exists() else _start_time_by_ps(pid)
-    except (ProcessLookupError, PermissionError):
-        return ""
-    fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold blanks
-    return "" if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+        return stat.read_text().rpartition(")")[2].split()  # the name in parentheses may hold blanks
+    except OSError:
+        return None
+
+
+def _group(leader: int) -> list[int]:
+    """Process ids of a process group that still live."""
+    states = {int(path.parent.name): _state(path) for path in Path("/proc").glob("[0-9]*/stat")}
+    return [pid for pid, state in states.items() if state and state[0] not in "ZX" and int(state[2]) == leader]
+
+
+def _all_stopped(tasks: Path) -> bool:
+    states = [_state(path) for path in tasks.glob("*/stat")]
+    return all(state is None or state[0] in "Tt" for state in states)
 
 
 def _start_time_by_ps(pid: int) -> str:
@@ -164,9 +179,21 @@ class Server:
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL for the group, and wait until the process is reaped."""
+        """SIGKILL for the group, and wait until all of it is gone: its ports are free when this returns."""
         self.signal(signal.SIGKILL)
         self._process.wait(timeout=30)
+        wait_until(lambda: not _group(self.pid), what=f"end of {self.name}", timeout=30, pause=0.01)
+
+    def freeze(self) -> None:
+        """SIGSTOP for the group, and wait until every thread of the process has stopped."""
+        self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        if tasks.exists():
+            wait_until(lambda: _all_stopped(tasks), what=f"stop of {self.name}", timeout=10, pause=0.01)
+
+    def thaw(self) -> None:
+        """Let a frozen group go on."""
+        self.signal(signal.SIGCONT)
 
     def stop(self, grace: float = 10) -> None:
         """SIGTERM, `grace` seconds to go, then SIGKILL for what is left of the group."""
@@ -219,6 +246,7 @@ class Run:
         """
         (root() / name).symlink_to(self.folder)
         (self.folder / _OWNER).write_text("null")
+        self.owner = 0
         with _lock:
             _live.pop(self.folder.name, None)
         return self.folder
@@ -227,7 +255,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        if self.owner:
+            self.end()
 
     def directory(self, name: str) -> Path:
         """A folder of the run, made when absent."""
@@ -277,7 +306,7 @@ class Run:
         return done.stdout
 
     def end(self) -> None:
-        """Kill what runs and remove the folder. May be called twice."""
+        """Kill what runs and remove the folder. May be called twice. A detached run needs `end_detached`."""
         for server in reversed(self.servers):
             server.kill()
         _end_folder(self.folder)
