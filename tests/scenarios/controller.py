@@ -24,7 +24,7 @@ from knative_lambda.reconcile.freshness import Fresh
 from knative_lambda.reconcile.handlers import Handlers
 from knative_lambda.reconcile.loop import reconcile
 from knative_lambda.reconcile.settings import ReconcileSettings
-from knative_lambda.reconcile.world import CHILD_INDEXES, FUNCTION_INDEXES, World
+from knative_lambda.reconcile.world import CHILD_INDEXES, FUNCTION_INDEXES, World, function_of
 from knative_lambda.resources import child, observed
 from knative_lambda.sources.base import ANONYMOUS, Credentials, Resolution, SourceError
 from tests import gen
@@ -181,7 +181,11 @@ class Controller:
         self.recorder = Recorder(cluster, clock=clock, instance="test")
         self._clock = clock
         self.informers = self._informers()
-        stores = {kind: Fresh(informer.store, clock=clock) for kind, informer in self.informers.items()}
+        grouped = (kinds.JOB, kinds.POD, kinds.TRIGGER)
+        stores = {
+            kind: Fresh(informer.store, clock=clock, group=function_of if kind in grouped else None)
+            for kind, informer in self.informers.items()
+        }
         self.world = World(
             cluster=self.seen,
             sources=self.sources,

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from knative_lambda.api import kinds
+from knative_lambda.api import kinds, meta
 from tests import gen
 from tests.scenarios.controller import HELLO, Controller, Died, Mortal, Stage
 
@@ -100,9 +100,7 @@ async def test_new_function_ends_ready_wherever_the_controller_dies() -> None:
 async def test_changed_function_ends_ready_wherever_the_controller_dies() -> None:
     async def check(stage: Stage) -> None:
         assert await stage.condition() == ("True", "Ready")
-        digests = [
-            job["metadata"]["annotations"]["lambda.knative.io/build-digest"] for job in await stage.all(kinds.JOB)
-        ]
+        digests = [job["metadata"]["annotations"][meta.ANNOTATION_BUILD] for job in await stage.all(kinds.JOB)]
         assert len(digests) == len(set(digests)) == 2
         assert (await stage.function()).status.image.endswith(gen.OTHER_DIGEST)
         _each_once(stage, "function.created", "function.updated", "service.created", "service.updated")

@@ -6,7 +6,7 @@ wiring, one per store; read by `observe`, filled by `act` and `report`, told of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -14,6 +14,8 @@ from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.store import Store
 
+BY_FUNCTION = "function"
+"""Index of the stores of children: the function that their labels name."""
 ARRIVAL = 30.0
 """Seconds in which a watch must show an object that we created; later, its absence means that it was deleted."""
 
@@ -43,10 +45,13 @@ class _Own(Generic[T]):
 class Fresh(Generic[T]):
     """One kind's store, corrected by what we wrote a moment ago."""
 
-    def __init__(self, store: Store[T], *, clock: Clock) -> None:
+    def __init__(self, store: Store[T], *, clock: Clock, group: Callable[[T], Hashable] | None = None) -> None:
+        """`group` is what the store's index BY_FUNCTION finds an object by, for kinds that have it."""
         self._store = store
         self._clock = clock
+        self._group = group
         self._own: dict[Key, _Own[T]] = {}
+        self._grouped: dict[Hashable, set[Key]] = {}
 
     def get(self, key: Key) -> T | None:
         """The newest state that we know of."""
@@ -54,30 +59,40 @@ class Fresh(Generic[T]):
         if own is None:
             return stored
         if self._outdated(own, stored):
-            self._own.pop(key, None)
+            self.forget(key)
             return stored
         return own.seen
 
-    def having(self, index: str, value: Key, *, selects: Callable[[T], bool]) -> list[T]:
-        """Objects that the index finds, and our own that `selects` and that it does not know yet."""
-        keys = [seen.key for seen in self._store.by_index(index, value)]
-        keys += [key for key, own in self._own.items() if key not in keys and selects(own.seen)]
-        return [seen for key in keys if (seen := self.get(key)) is not None and selects(seen)]
+    def of_function(self, function: Key) -> list[T]:
+        """The children that name this function, our own latest ones among them."""
+        keys = dict.fromkeys(seen.key for seen in self._store.by_index(BY_FUNCTION, function))
+        keys.update(dict.fromkeys(self._grouped.get(function, ())))
+        found = [seen for key in keys if (seen := self.get(key)) is not None]
+        return [seen for seen in found if self._group is None or self._group(seen) == function]
 
     def record(self, seen: T) -> None:
         """Remembers what the server answered to a write of ours."""
+        self.forget(seen.key)
         self._own[seen.key] = _Own(seen, self._clock.monotonic())
+        if self._group is not None:
+            self._grouped.setdefault(self._group(seen), set()).add(seen.key)
 
     def forget(self, key: Key) -> None:
-        """The object is gone."""
-        self._own.pop(key, None)
+        """The object is gone, or the store knows it as well as we do."""
+        own = self._own.pop(key, None)
+        if own is None or self._group is None:
+            return
+        group = self._group(own.seen)
+        self._grouped[group].discard(key)
+        if not self._grouped[group]:
+            del self._grouped[group]
 
     def is_echo(self, seen: T) -> bool:
         """Whether a watch shows exactly what our own write answered; then there is nothing new in it."""
         own = self._own.get(seen.key)
         if own is None or own.seen.resource_version != seen.resource_version:
             return False
-        self._own.pop(seen.key, None)
+        self.forget(seen.key)
         return True
 
     def _outdated(self, own: _Own[T], stored: T | None) -> bool:

@@ -16,9 +16,9 @@ from knative_lambda.api.meta import Key, ObjectMeta
 from knative_lambda.cluster.base import ClusterError, Forbidden, NotFound
 from knative_lambda.reconcile.snapshot import Seen, Snapshot, SourceProblem, Unreadable
 from knative_lambda.reconcile.steps import build
-from knative_lambda.reconcile.world import BY_FUNCTION, World
+from knative_lambda.reconcile.world import World
 from knative_lambda.resources import kaniko_job, names
-from knative_lambda.resources.observed import BrokerSeen, FunctionSeen, JobSeen
+from knative_lambda.resources.observed import BrokerSeen, FunctionSeen
 from knative_lambda.sources.base import ANONYMOUS, Credentials, Resolution, SourceError
 
 
@@ -39,23 +39,19 @@ async def observe(key: Key, world: World) -> Seen | None:
 
 def _snapshot(fn: LambdaFunction, world: World) -> Snapshot:
     key = fn.key
-    triggers = world.triggers.having(BY_FUNCTION, key, selects=lambda one: one.function == key)
+    triggers = world.triggers.of_function(key)
     wanted = {Key(key.namespace, names.trigger(fn, one)) for one in fn.spec.triggers}
     strangers = [one for name in wanted if (one := world.triggers.get(name)) is not None and one not in triggers]
     return Snapshot(
         fn=fn,
         now=world.clock.now(),
-        jobs=_jobs(key, world),
-        pods=tuple(world.pods.having(BY_FUNCTION, key, selects=lambda one: one.function == key)),
+        jobs=tuple(world.jobs.of_function(key)),
+        pods=tuple(world.pods.of_function(key)),
         service=world.services.get(Key(key.namespace, names.service(fn))),
         triggers=(*triggers, *strangers),
         brokers=_brokers(fn, world),
         settled=world.settled,
     )
-
-
-def _jobs(key: Key, world: World) -> tuple[JobSeen, ...]:
-    return tuple(world.jobs.having(BY_FUNCTION, key, selects=lambda one: one.function == key))
 
 
 def _brokers(fn: LambdaFunction, world: World) -> dict[str, BrokerSeen]:
@@ -76,7 +72,7 @@ def _unreadable(found: FunctionSeen, error: ValidationError, world: World) -> Se
         status=_status(raw),
         problem=f"{place}: {first['msg']}",
         now=world.clock.now(),
-        jobs=_jobs(found.key, world),
+        jobs=tuple(world.jobs.of_function(found.key)),
     )
 
 

@@ -10,18 +10,23 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster
 from knative_lambda.events.base import Bus
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.recorder import Recorder
-from knative_lambda.reconcile.freshness import Fresh
+from knative_lambda.reconcile.freshness import BY_FUNCTION, Fresh
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.settled import Settled
 from knative_lambda.resources.observed import BrokerSeen, FunctionSeen, JobSeen, PodSeen, ServiceSeen, TriggerSeen
 from knative_lambda.sources.base import Sources
 
-BY_FUNCTION = "function"
 BY_BROKER = "broker"
+
+
+def function_of(seen: JobSeen | PodSeen | TriggerSeen) -> Key:
+    """The `group` of these kinds' Fresh."""
+    return seen.function
 
 
 def by_function(seen: JobSeen | PodSeen | TriggerSeen) -> Iterable[Hashable]:
