@@ -76,7 +76,7 @@ def inline(code: str = "def handler(event):\n    return 'hello'\n") -> Raw:
     return {"type": "inline", "inline": {"code": code}}
 
 
-def git(url: str = "https://example.com/functions.git", **more: str) -> Raw:
+def git(url: str = "https://example.com/functions.git", **more: Any) -> Raw:
     return {"type": "git", "git": {"url": url, "commit": COMMIT, "path": "functions/hello", **more}}
 
 
