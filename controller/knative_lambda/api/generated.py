@@ -39,7 +39,13 @@ def json_text(value: dict[str, Any]) -> str:
 
 def yaml_text(value: dict[str, Any]) -> str:
     """A manifest as a file, the mark in its first line."""
-    return f"# {MARK}\n{yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)}"
+    return f"# {MARK}\n{manifest_text(value)}"
+
+
+def manifest_text(value: dict[str, Any]) -> str:
+    """A manifest as YAML for people, its fields in the order in which they were put."""
+    text: str = yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 class _Plain(yaml.SafeDumper):

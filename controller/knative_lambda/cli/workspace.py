@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from knative_lambda.api import kinds, repository
 from knative_lambda.api.meta import API_VERSION
-from knative_lambda.api.repository import Finding
+from knative_lambda.api.repository import Finding, FunctionRepository
 from knative_lambda.cli.failures import Fault
 from knative_lambda.gitsync import discovery, document
 from knative_lambda.gitsync.discovery import FUNCTION_FILES, Limits
@@ -38,6 +38,7 @@ class Repository:
 
     name: str
     file: str
+    manifest: FunctionRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ def read(path: Path, *, root: Path | None = None) -> Workspace:
             f"{path} holds no function: there is no function.yaml, no LambdaFunction and no FunctionRepository manifest"
         )
     return found
+
+
+def repositories(found: Workspace) -> tuple[Repository, ...]:
+    """Every valid FunctionRepository manifest of the repository that a workspace lies in."""
+    return _repositories(found.tree, "")[0]
 
 
 def _root(path: Path) -> Path:
@@ -125,7 +131,8 @@ def _check(file: str, data: bytes, *, valid: list[Repository], wrong: list[Findi
         if not _is_repository(one.value):
             continue
         try:
-            valid.append(Repository(repository.parse(one.value).metadata.name, file))
+            repo = repository.parse(one.value)
+            valid.append(Repository(repo.metadata.name, file, repo))
         except ValidationError as error:
             place = Place(file, one)
             wrong += [place.finding(_words(each), document.pointer(*each["loc"])) for each in error.errors()]
