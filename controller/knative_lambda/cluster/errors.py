@@ -32,6 +32,9 @@ Status = dict[str, Any]
 class Unauthorized(Forbidden):
     """401: the credentials are missing, wrong or expired; the server did nothing."""
 
+    rejected = ""
+    """The Authorization header that was refused; never shown."""
+
 
 _BY_REASON: dict[str, type[ClusterError]] = {"AlreadyExists": AlreadyExists, "Expired": Gone}
 _BY_STATUS: dict[int, type[ClusterError]] = {

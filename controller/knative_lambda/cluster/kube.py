@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import quote
 
@@ -41,6 +42,7 @@ _EVENT_TYPES = frozenset(EventKind)
 _DISCOVERY_SECONDS = 10.0
 _CREDENTIALS_SECONDS = 60.0
 _RENEW_PAUSE = 5.0
+_PLUGIN_SECONDS = 30.0
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _STRICT = "fieldValidation=Strict"
 """A field that the server does not know would be dropped silently, and applied again for ever."""
@@ -108,7 +110,7 @@ class KubeCluster:
         )
         call = _listing("watch", kind, selection, query)
         async for line in self._transport.lines(call):
-            yield _event(line, what=call.what)
+            yield _event(line, call)
 
     async def create(self, kind: Kind, obj: Object) -> Object:
         key = paths.key_of(kind, obj)
@@ -152,9 +154,8 @@ class KubeCluster:
         await self._transport.close()
 
     async def _resources(self, kind: Kind) -> frozenset[str]:
-        what = f"discover {kind.api_version}"
         try:
-            answer = await self._json(Call("discover", kind, "GET", paths.root(kind), what))
+            answer = await self._json(Call("discover", kind, None, "GET", paths.root(kind)))
         except KindNotInstalled:
             return frozenset()
         return frozenset(resource["name"] for resource in answer.get("resources") or ())
@@ -163,7 +164,7 @@ class KubeCluster:
         return _stripped(await self._json(call))
 
     async def _json(self, call: Call) -> Object:
-        return _decoded(await self._transport.send(call), what=call.what)
+        return _decoded(await self._transport.send(call), call)
 
 
 # ---- requests ----
@@ -184,40 +185,39 @@ def _call(
 ) -> Call:
     method, content_type = _HOW[verb]
     target = paths.item(kind, Key(key.namespace, "") if verb == "create" else key, subresource=subresource)
-    what = f"{verb} {kind} {key}"
     return Call(
         verb=f"{verb}_{subresource}" if subresource else verb,
         kind=kind,
+        key=key,
         method=method,
         target=f"{target}?{query}" if query else target,
-        what=what,
-        body=None if body is None else _encoded(body, what=what),
+        body=None if body is None else _encoded(body, kind, key),
         content_type=content_type,
     )
 
 
 def _listing(verb: str, kind: Kind, selection: Selection, query: str) -> Call:
     target = f"{paths.collection(kind, selection.namespace or '')}?{query}"
-    return Call(verb=verb, kind=kind, method="GET", target=target, what=f"{verb} {kind}")
+    return Call(verb=verb, kind=kind, key=None, method="GET", target=target)
 
 
 # ---- objects and bytes ----
 
 
-def _encoded(body: Object, *, what: str) -> bytes:
+def _encoded(body: Object, kind: Kind, key: Key) -> bytes:
     try:
         return orjson.dumps(body)
     except TypeError as error:
-        raise Invalid(f"{what}: not JSON: {error}") from error
+        raise Invalid(f"{kind} {key}: not JSON: {error}") from error
 
 
-def _decoded(body: bytes, *, what: str) -> Object:
+def _decoded(body: bytes, call: Call) -> Object:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Unavailable(f"{what}: the answer is not JSON ({len(body)} bytes)") from error
+        raise Unavailable(f"{call.what}: the answer is not JSON ({len(body)} bytes)") from error
     if not isinstance(answer, dict):
-        raise Unavailable(f"{what}: the answer is not a JSON object")
+        raise Unavailable(f"{call.what}: the answer is not a JSON object")
     return answer
 
 
@@ -236,17 +236,21 @@ def _listed(item: Object, kind: Kind) -> Object:
     return _stripped(item)
 
 
-def _event(line: bytes, *, what: str) -> WatchEvent:
-    event = _decoded(line, what=what)
-    obj = event.get("object")
+def _event(line: bytes, call: Call) -> WatchEvent:
+    event = _decoded(line, call)
+    obj, type_ = event.get("object"), str(event.get("type"))
     if not isinstance(obj, dict):
-        raise Unavailable(f"{what}: an event without an object")
-    if event.get("type") == "ERROR":
-        raise errors.from_status(obj, code=int(obj.get("code") or 500), what=what)
-    type_ = str(event.get("type"))
+        raise Unavailable(f"{call.what}: an event without an object")
+    if type_ == "ERROR":
+        raise errors.from_status(obj, code=_code(obj), what=call.what)
     if type_ not in _EVENT_TYPES:
-        raise Unavailable(f"{what}: an event of unknown type {type_[:40]!r}")
+        raise Unavailable(f"{call.what}: an event of unknown type {type_[:40]!r}")
     return WatchEvent(EventKind(type_), _stripped(obj))
+
+
+def _code(status: Object) -> int:
+    code = status.get("code")
+    return code if isinstance(code, int) else 500
 
 
 def _whole(kind: Kind, obj: Object) -> Object:
@@ -264,32 +268,36 @@ async def _endpoint(kubeconfig: Path | None, context: str | None, *, clock: Cloc
 
     configuration = Configuration()
     try:
-        loader = await _load(configuration, kubeconfig, context)
+        source = await _source(configuration, kubeconfig, context)
         tls = RESTClientObject(configuration).ssl_context
     except Exception as error:  # the package raises KeyError, TypeError, yaml and ssl errors alike
         raise Invalid(f"cannot use the configuration of the API server: {redact.text(str(error))}") from error
     return Endpoint(
         url=configuration.host.rstrip("/"),
-        credentials=_Loaded(configuration, loader, tls=tls, clock=clock),
+        credentials=_Loaded(source, tls=tls, clock=clock),
         tls=tls if configuration.host.startswith("https") else None,
         server_name=configuration.tls_server_name,
         proxy=configuration.proxy,
     )
 
 
-async def _load(configuration: Any, kubeconfig: Path | None, context: str | None) -> Any:
-    """Fills the configuration; returns the kubeconfig loader, None inside a cluster."""
+async def _source(configuration: Any, kubeconfig: Path | None, context: str | None) -> _Source:
+    """Fills the configuration from a kubeconfig, or inside a cluster from the Pod's mount."""
     from kubernetes.aio import config
 
     if kubeconfig is None and context is None and os.environ.get(_IN_CLUSTER):
-        config.load_incluster_config(client_configuration=configuration)
-        return None
-    return await config.load_kube_config(
+        config.load_incluster_config(client_configuration=configuration, try_refresh_token=False)
+        return _Source(configuration, None)
+    loader = await config.load_kube_config(
         config_file=_kubeconfig_files(kubeconfig),
         context=context,
         client_configuration=configuration,
         persist_config=False,  # renewed tokens stay in memory; the file is its owner's
     )
+    source = _Source(configuration, loader)
+    if source.by_plugin and not (source.header or configuration.cert_file):
+        raise ValueError("the credential plugin of the kubeconfig gave no credentials")  # it has logged why
+    return source
 
 
 def _kubeconfig_files(kubeconfig: Path | None) -> str:
@@ -301,59 +309,89 @@ def _kubeconfig_files(kubeconfig: Path | None) -> str:
     return os.pathsep.join(found)
 
 
-class _Loaded:
-    """Credentials of a kubeconfig or a Pod: read again every minute (tokens rotate), and after a 401."""
+class _Source:
+    """The kubernetes package's configuration and the loader that renews it (None: the Pod's mount)."""
 
-    def __init__(self, configuration: Any, loader: Any, *, tls: Any, clock: Clock) -> None:
+    def __init__(self, configuration: Any, loader: Any) -> None:
         self._configuration = configuration
         self._loader = loader
-        self._tls = tls
-        self._clock = clock
-        self._certificate = configuration.cert_file
-        self._read_at = clock.monotonic()
-        self._value = str(configuration.api_key.get("BearerToken") or "").strip()
-        self._lock = asyncio.Lock()
 
-    async def header(self) -> str:
-        if self._clock.monotonic() - self._read_at >= _CREDENTIALS_SECONDS and self._expires():
-            await self._read(older_than=_CREDENTIALS_SECONDS)
-        return self._value
+    @property
+    def header(self) -> str:
+        return str(self._configuration.api_key.get("BearerToken") or "").strip()
 
-    async def renew(self) -> bool:
-        before = self._value
-        if self._loader is not None and hasattr(self._loader, "exec_plugin_expiry"):
-            del self._loader.exec_plugin_expiry  # what it promised did not hold
-        await self._read(older_than=_RENEW_PAUSE)
-        return self._value != before
+    @property
+    def certificate(self) -> tuple[str, str] | None:
+        """Files of the client's certificate and key, when it has them."""
+        files = (self._configuration.cert_file, self._configuration.key_file)
+        return files if files[0] else None
 
-    def _expires(self) -> bool:
-        """A plugin that names no expiry is only run again after a 401: it may start a browser."""
-        return not self._by_plugin() or hasattr(self._loader, "exec_plugin_expiry")
-
-    def _by_plugin(self) -> bool:
-        if self._loader is None:
-            return False
+    @property
+    def by_plugin(self) -> bool:
         user = getattr(self._loader, "_user", None)
         return user is not None and "exec" in user
 
-    async def _read(self, *, older_than: float) -> None:
+    @property
+    def expires(self) -> bool:
+        """A plugin that names no expiry is only run again after a 401: it may open a browser."""
+        return not self.by_plugin or hasattr(self._loader, "exec_plugin_expiry")
+
+    def distrust(self) -> None:
+        """What the plugin said of its token's life did not hold."""
+        if hasattr(self._loader, "exec_plugin_expiry"):
+            del self._loader.exec_plugin_expiry
+
+    async def read(self) -> None:
+        """Token files are read again, plugins run when their token is about to expire."""
+        from kubernetes.aio import config
+
+        if self._loader is None:
+            config.load_incluster_config(client_configuration=self._configuration, try_refresh_token=False)
+        else:
+            await self._loader.load_and_set(self._configuration)
+
+
+class _Loaded:
+    """Credentials of a kubeconfig or a Pod: read again every minute (tokens rotate), and after a 401."""
+
+    def __init__(self, source: _Source, *, tls: SSLContext, clock: Clock) -> None:
+        self._source = source
+        self._tls = tls
+        self._clock = clock
+        self._certificate = source.certificate
+        self._read_at = clock.monotonic()
+        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+
+    def header(self) -> str:
+        """Never waits: a token is renewed minutes before it expires, in the background."""
+        due = self._clock.monotonic() - self._read_at >= _CREDENTIALS_SECONDS and self._source.expires
+        if due and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read(older_than=_CREDENTIALS_SECONDS))
+        return self._source.header
+
+    async def renew(self, rejected: str, /) -> bool:
+        if self._source.header == rejected:
+            await self._read(older_than=_RENEW_PAUSE, distrust=True)
+        return self._source.header != rejected
+
+    async def _read(self, *, older_than: float, distrust: bool = False) -> None:
         """Reads once for all who wait; what cannot be read leaves the old value, and the server will refuse it."""
         async with self._lock:
             if self._clock.monotonic() - self._read_at < older_than:
                 return
             self._read_at = self._clock.monotonic()
+            if distrust:
+                self._source.distrust()
             try:
-                await self._fetch()
+                async with asyncio.timeout(_PLUGIN_SECONDS):
+                    await self._source.read()
+                self._present_certificate()
             except Exception as error:  # noqa: BLE001 - as in _endpoint; logged, and the server has the last word
-                _log.warning("credentials for the API server cannot be renewed", error=redact.text(str(error)))
+                _log.warning("credentials for the API server cannot be renewed", error=redact.text(repr(error)))
 
-    async def _fetch(self) -> None:
-        if self._loader is None:
-            settings = await self._configuration.auth_settings()
-            self._value = str(settings.get("BearerToken", {}).get("value") or "").strip()
-            return
-        await self._loader.load_and_set(self._configuration)
-        self._value = str(self._configuration.api_key.get("BearerToken") or "").strip()
-        if self._configuration.cert_file and self._configuration.cert_file != self._certificate:
-            self._certificate = self._configuration.cert_file
-            self._tls.load_cert_chain(self._certificate, keyfile=self._configuration.key_file)
+    def _present_certificate(self) -> None:
+        """New connections show the new client certificate."""
+        if self._source.certificate and self._source.certificate != self._certificate:
+            self._certificate = self._source.certificate
+            self._tls.load_cert_chain(*self._certificate)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Invalid, Object, Selection
+
+_PLAIN = re.compile(r"[a-z0-9][-a-z0-9.]*")
 
 
 @lru_cache(maxsize=256)
@@ -20,16 +23,26 @@ def root(kind: Kind) -> str:
 def collection(kind: Kind, namespace: str) -> str:
     """The path of all objects of a kind, in one namespace or everywhere."""
     if namespace and kind.namespaced:
-        return f"{root(kind)}/namespaces/{quote(namespace, safe='')}/{kind.plural}"
+        return f"{root(kind)}/namespaces/{_quoted(namespace)}/{kind.plural}"
     return f"{root(kind)}/{kind.plural}"
 
 
 def item(kind: Kind, key: Key, *, subresource: str = "") -> str:
     """The path of one object, or with an empty name of the collection that it will be in."""
     require_namespace(kind, key)
-    parts = [collection(kind, key.namespace)]
-    parts += [quote(part, safe="") for part in (key.name, subresource) if part]
-    return "/".join(parts)
+    path = collection(kind, key.namespace)
+    if key.name:
+        path += f"/{_quoted(key.name)}"
+    return f"{path}/{_quoted(subresource)}" if subresource else path
+
+
+def _quoted(name: str) -> str:
+    """Valid names need no quoting; the others must not become another path (`..` can be no name: it is refused)."""
+    if _PLAIN.fullmatch(name):
+        return name
+    if name in (".", ".."):
+        raise Invalid(f"{name!r} cannot be a name")
+    return quote(name, safe="")
 
 
 def require_namespace(kind: Kind, key: Key) -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from knative_lambda import __version__
 from knative_lambda.api.kinds import LEASE
-from knative_lambda.api.meta import Kind
+from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster import errors
 from knative_lambda.cluster.base import ClusterError, Timeout, TooManyRequests, Unavailable, WriteFenced
 from knative_lambda.cluster.breaker import Breaker
@@ -29,6 +28,8 @@ from knative_lambda.cluster.stream import LineSplitter
 from knative_lambda.kit import redact
 from knative_lambda.kit.clock import Clock
 
+T = TypeVar("T")
+
 USER_AGENT = f"knative-lambda/{__version__}"
 _KEEPALIVE_SECONDS = 60.0
 _READ_BUFFER = 256 * 1024
@@ -37,12 +38,12 @@ _READ_BUFFER = 256 * 1024
 class Credentials(Protocol):
     """Where the Authorization header comes from."""
 
-    async def header(self) -> str:
+    def header(self) -> str:
         """Its present value, empty for none. Called before every request, so it must be cheap."""
         ...
 
-    async def renew(self) -> bool:
-        """Called after a 401: fetches new credentials; False when there are none to be had."""
+    async def renew(self, rejected: str, /) -> bool:
+        """Called after a 401 for that value: fetches another; False when there is none to be had."""
         ...
 
 
@@ -52,10 +53,10 @@ class StaticCredentials:
     def __init__(self, header: str = "") -> None:
         self._header = header
 
-    async def header(self) -> str:
+    def header(self) -> str:
         return self._header
 
-    async def renew(self) -> bool:
+    async def renew(self, _rejected: str, /) -> bool:
         return False
 
 
@@ -94,26 +95,30 @@ class Tuning:
     max_line: int = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request. `target` is path and query, already quoted; `what` names it in errors."""
+class Call(NamedTuple):
+    """One request. `target` is path and query, already quoted. (A tuple is made in a third of a dataclass's time.)"""
 
     verb: str
     kind: Kind
+    key: Key | None
     method: str
     target: str
-    what: str
     body: bytes | None = None
-    content_type: str = "application/json"
+    content_type: str = ""
 
     @property
     def urgent(self) -> bool:
         """Leases wait for nothing: who cannot renew one stops being the leader."""
         return self.kind == LEASE
 
+    @property
+    def what(self) -> str:
+        """Its name in errors."""
+        return f"{self.verb} {self.kind} {self.key}" if self.key else f"{self.verb} {self.kind}"
+
 
 def write_always(_: Kind) -> None:
-    """The `before_write` of a process that needs no leader."""
+    """The `before_write` of a process that needs no leader; a real one raises WriteFenced."""
 
 
 class Transport:
@@ -148,7 +153,7 @@ class Transport:
         started = self._clock.monotonic()
         for attempt in range(self._tuning.repetitions + 1):
             try:
-                return await self._attempt(call)
+                return await self._admitted(self._exchange, call)
             except ClusterError as error:
                 wait = await self._patience(call, error, last=attempt == self._tuning.repetitions)
                 if wait is None or self._clock.monotonic() - started + wait > self._tuning.timeout:
@@ -159,26 +164,16 @@ class Transport:
     async def lines(self, call: Call) -> AsyncIterator[bytes]:
         """The lines of a watch until the server ends it or `close` is called; Unavailable when it breaks."""
         splitter = LineSplitter(limit=self._tuning.max_line)
-        async with AsyncExitStack() as stack:
-            with _as_cluster_errors(call):
-                response = await stack.enter_async_context(self._opened(call))
-            chunks = response.content.iter_any()
-            while True:
-                with _as_cluster_errors(call):
-                    try:
-                        chunk = await anext(chunks, b"")
-                    except (
-                        aiohttp.ClientError,
-                        RuntimeError,
-                    ) as error:  # RuntimeError: the connection went between reads
-                        if self._closed:
-                            return
-                        raise Unavailable(f"{call.what}: {error}") from error
-                if not chunk:
-                    break
+        response = await self._admitted(self._open, call)
+        self._watching.add(response)
+        try:
+            async for chunk in self._chunks(call, response):
                 for line in splitter.feed(chunk):
                     yield line
-        if splitter.pending:
+        finally:
+            self._watching.discard(response)
+            response.close()
+        if splitter.pending and not self._closed:
             raise Unavailable(f"{call.what}: the stream ended inside a line")
 
     async def close(self) -> None:
@@ -194,62 +189,68 @@ class Transport:
         if last:
             return None
         if isinstance(error, errors.Unauthorized):
-            return 0.0 if await self._endpoint.credentials.renew() else None
+            return 0.0 if await self._endpoint.credentials.renew(error.rejected) else None
         refused = isinstance(error, TooManyRequests)
         postponed = isinstance(error, Unavailable) and call.method == "GET"
         if error.retry_after is None or not (refused or postponed):
             return None
         return error.retry_after * (1 + random.random() / 4)  # noqa: S311 - spreads those who were all told the same
 
-    async def _attempt(self, call: Call) -> bytes:
-        if call.urgent:
-            return await self._exchange(call)
-        async with self._admitted():
-            return await self._exchange(call)
-
-    @asynccontextmanager
-    async def _admitted(self) -> AsyncIterator[None]:
+    async def _admitted(self, work: Callable[[Call], Awaitable[T]], call: Call) -> T:
         """Rate limit, a free slot and the breaker, which is asked first (to fail at once) and last (after waiting)."""
+        if call.urgent:
+            return await work(call)
         self.breaker.check()
         await self._bucket.take()
         async with self._slots:
             with _watched(self.breaker):
-                yield
+                return await work(call)
 
     async def _exchange(self, call: Call) -> bytes:
         with _as_cluster_errors(call):
             async with await self._request(call, self._timeout) as response:
-                body = await self._read(response)
                 if 200 <= response.status < 300:
-                    return body
-                after = errors.retry_after_seconds(response.headers.get("Retry-After"))
-                raise errors.from_answer(response.status, body, what=call.what, retry_after=after)
+                    return await self._read(response)
+                raise await self._error(call, response)
 
-    @asynccontextmanager
-    async def _opened(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open(self, call: Call) -> aiohttp.ClientResponse:
         """A watch whose headers have come; from then on it holds no slot, no token and no breaker."""
-        async with self._admitted():
+        with _as_cluster_errors(call):
             async with asyncio.timeout(self._tuning.timeout):
                 response = await self._request(call, self._watch_timeout)
-                if response.status != 200:
-                    async with response:
-                        after = errors.retry_after_seconds(response.headers.get("Retry-After"))
-                        body = await self._read(response)
-                        raise errors.from_answer(response.status, body, what=call.what, retry_after=after)
-        self._watching.add(response)
-        try:
-            yield response
-        finally:
-            self._watching.discard(response)
-            response.close()
+                if response.status == 200:
+                    return response
+                async with response:
+                    raise await self._error(call, response)
+
+    async def _chunks(self, call: Call, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                with _as_cluster_errors(call):
+                    chunk = await response.content.readany()
+            except Unavailable:
+                if self._closed:
+                    return
+                raise
+            if not chunk:
+                return
+            yield chunk
+
+    async def _error(self, call: Call, response: aiohttp.ClientResponse) -> ClusterError:
+        after = errors.retry_after_seconds(response.headers.get("Retry-After"))
+        body = await self._read(response)
+        error = errors.from_answer(response.status, body, what=call.what, retry_after=after)
+        if isinstance(error, errors.Unauthorized):
+            error.rejected = response.request_info.headers.get("Authorization", "")
+        return error
 
     async def _request(self, call: Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = {}
-        if authorization := await self._endpoint.credentials.header():
+        if authorization := self._endpoint.credentials.header():
             headers["Authorization"] = authorization
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        if call.verb in WRITES:
+        if call.verb in WRITES and not call.urgent:
             self._before_write(call.kind)
         self.counts.add(call.verb, call.kind)
         url = URL(self._endpoint.url + call.target, encoded=True)
@@ -261,7 +262,7 @@ class Transport:
         """The whole body, at most max_body bytes of it."""
         parts: list[bytes] = []
         size = 0
-        async for chunk in response.content.iter_any():
+        while chunk := await response.content.readany():
             size += len(chunk)
             if size > self._tuning.max_body:
                 raise Unavailable(f"the API server answered with more than {self._tuning.max_body} bytes")
@@ -321,5 +322,5 @@ class _as_cluster_errors:  # noqa: N801 - used as a keyword, like _watched
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, TimeoutError):
             raise Timeout(f"{self._what}: no answer in time") from error
-        if isinstance(error, (aiohttp.ClientError, OSError)):
+        if isinstance(error, (aiohttp.ClientError, OSError, RuntimeError)):  # RuntimeError: it went between two reads
             raise Unavailable(f"{self._what}: {redact.text(str(error) or type(error).__name__)}") from error
