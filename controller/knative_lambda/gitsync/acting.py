@@ -47,7 +47,7 @@ class Outcome:
 
 async def act(key: Key, changes: Changes, world: SyncWorld) -> Outcome:
     """Applies and deletes, many at a time. Raises WriteFenced only: who does not lead, says nothing."""
-    outcome, known = Outcome(), world.known.setdefault(key, Known())
+    outcome, known = Outcome(), world.known[key]
     until = world.clock.monotonic() + world.settings.write_seconds
 
     def is_over() -> bool:

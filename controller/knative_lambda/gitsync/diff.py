@@ -24,6 +24,8 @@ from knative_lambda.resources.observed import FunctionSeen
 
 GUARD_COUNT = 10
 """Pruning more than this many and more than half of all at once needs a person's word."""
+TRUST_SECONDS = 30.0
+"""How long a write of ours that the cache does not show is believed in."""
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -45,6 +47,10 @@ class Written:
     digest: str
     at: float
     """Monotonic time of the write."""
+
+    def is_unseen(self, seen: FunctionSeen | None, now: float) -> bool:
+        """Whether the cache has yet to show it; after a while it is taken for gone."""
+        return now - self.at < TRUST_SECONDS and self.is_ahead_of(seen)
 
     def is_ahead_of(self, seen: FunctionSeen | None) -> bool:
         """Whether the cache is older than the write."""
@@ -125,10 +131,15 @@ def decide(revision: Revision, cluster: ClusterSeen, policy: PrunePolicy, memory
     wanted = {one.key: one for one in _wanted(revision, cluster, before, memory)}
     verdicts = _compare(wanted, cluster, memory)
     leaving = _leaving(revision.discovered, before, wanted)
+    unseen = {key for key, written in cluster.written.items() if written.is_ahead_of(cluster.ours.get(key))}
     guarded = _guard(revision, leaving, len(before), policy)
     kept_back = bool(guarded) or not policy.prune
     removals = () if kept_back else tuple(_removals(leaving, cluster))
-    staying = [item for item in before.values() if item.key not in wanted and (kept_back or item not in leaving)]
+    staying = [
+        item
+        for item in before.values()
+        if item.key not in wanted and (kept_back or item not in leaving or item.key in unseen)
+    ]
     mine = [one for one in wanted.values() if one.key not in verdicts.foreign]
     return Changes(
         apply=tuple(verdicts.apply),

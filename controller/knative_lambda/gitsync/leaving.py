@@ -18,12 +18,16 @@ from knative_lambda.resources.observed import FunctionSeen
 
 LOOK_AGAIN = 10.0
 """Seconds; a deletion that the cache shows wakes the repository before."""
+SOON = 1.0
+"""Seconds until the cache shows what was written a moment ago."""
 
 
 async def finalize(seen: RepositorySeen, world: SyncWorld) -> Requeue | None:
     """One step towards the end; raises ClusterError, which the runner repeats."""
     if FINALIZER not in seen.finalizers:
         return None
+    if world.known[seen.key].unseen_writes(world.functions, world.clock.monotonic()):
+        return Requeue(SOON)
     doomed = list(_doomed(seen, world))
     if not doomed:
         await _release(seen, world)

@@ -26,8 +26,6 @@ from knative_lambda.machinery.queue import Priority
 from knative_lambda.machinery.recorder import Regarding
 from knative_lambda.machinery.runner import Requeue
 
-TRUST_SECONDS = 30.0
-"""How long a write of ours that the cache does not show is believed in."""
 RETRIES = Backoff(base=1.0, cap=300.0)
 
 
@@ -58,7 +56,9 @@ def observe(key: Key, world: SyncWorld) -> RepositorySeen | None:
         world.known.pop(key, None)
         world.requests.take(key)
         return None
-    world.known.setdefault(key, Known())
+    known = world.known.get(key)
+    if known is None or known.uid != seen.uid:
+        world.known[key] = Known(seen.uid)
     return seen
 
 
@@ -93,17 +93,11 @@ def snapshot(seen: RepositorySeen, repo: FunctionRepository, known: Known, world
     declared = known.revision.discovered.functions if known.revision else ()
     keys = (Key(repo.target_namespace, one.name) for one in declared)
     found = ((key, world.functions.get(key)) for key in keys if key not in ours)
-    now = world.clock.monotonic()
-    known.written = {
-        key: one
-        for key, one in known.written.items()
-        if now - one.at < TRUST_SECONDS and one.is_ahead_of(world.functions.get(key))
-    }
     return ClusterSeen(
         ours=ours,
         others={key: fn for key, fn in found if fn is not None},
         inventory=repo.status.inventory,
-        written=known.written,
+        written=known.unseen_writes(world.functions, world.clock.monotonic()),
     )
 
 
@@ -194,12 +188,12 @@ def _next_look(synced: Synced, world: SyncWorld) -> Requeue:
     else:
         known.write_failures = 0
     if synced.changes is not None and synced.changes.unconfirmed:
-        waits.append(TRUST_SECONDS)
+        waits.append(diff.TRUST_SECONDS)
     after = min(waits)
     return Requeue(after, Priority.NORMAL if len(waits) > 1 else Priority.LOW)
 
 
 def status_patch(before: RepositoryStatus, after: RepositoryStatus) -> dict[str, Any]:
     """The fields of a status that differ, as a merge patch."""
-    old, new = (one.model_dump(by_alias=True, mode="json") for one in (before, after))
-    return {name: value for name, value in new.items() if value != old[name]}
+    differing = {name for name in RepositoryStatus.model_fields if getattr(before, name) != getattr(after, name)}
+    return after.model_dump(by_alias=True, mode="json", include=differing)

@@ -56,6 +56,8 @@ class Refusal:
 class Known:
     """What is remembered of one repository. Losing it costs a look at the remote, nothing else."""
 
+    uid: str
+    """Another object of the same name is another repository."""
     generation: int = 0
     asked: bool = False
     """Whether the remote was asked since this process, or this generation of the spec, began."""
@@ -82,6 +84,11 @@ class Known:
     """(resourceVersion, object)."""
     status: tuple[int, RepositoryStatus] | None = None
     """(resourceVersion, status) of our last write, for as long as the cache is behind."""
+
+    def unseen_writes(self, functions: Store[FunctionSeen], now: float) -> dict[Key, diff.Written]:
+        """Writes that the cache has yet to show; what it has shown is forgotten for good."""
+        self.written = {key: one for key, one in self.written.items() if one.is_unseen(functions.get(key), now)}
+        return self.written
 
 
 @dataclass(frozen=True, slots=True)

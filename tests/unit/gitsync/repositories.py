@@ -29,12 +29,12 @@ class Repository:
     def url(self) -> str:
         return f"file://{self.place}"
 
-    def git(self, *arguments: str) -> str:
+    def git(self, *arguments: str, feed: str | bytes = b"") -> str:
         done = subprocess.run(
             ["git", *arguments], cwd=self.place, env={**_ENVIRONMENT, "HOME": str(self.place)}, check=True,
-            capture_output=True, text=True,
+            capture_output=True, input=feed.encode() if isinstance(feed, str) else feed,
         )  # fmt: skip
-        return done.stdout.strip()
+        return done.stdout.decode().strip()
 
     def write(self, files: dict[str, str]) -> None:
         for path, text in files.items():

@@ -145,6 +145,32 @@ async def test_a_broken_mirror_heals_by_fetching_again(
     assert await checkout.inspect(remote, commit, paths) == ["f"]
 
 
+async def test_what_a_killed_fetch_left_behind_is_cleared_away(
+    repository: Repository, checkout: GitCheckout, tmp_path: Path
+) -> None:
+    remote = Remote(repository.url, MAIN)
+    first = repository.commit({"f": "1"})
+    await checkout.fetch(remote, first)
+    (mirror,) = (tmp_path / "mirrors").glob("*.git")
+    (mirror / "shallow.lock").touch()
+    second = repository.commit({"f": "2"})
+    with pytest.raises(SourceError) as caught:
+        await checkout.fetch(remote, second)
+    assert caught.value.retry
+    assert await checkout.fetch(remote, second) == second
+
+
+async def test_a_tree_with_dots_for_names_is_refused(repository: Repository, checkout: GitCheckout) -> None:
+    blob = repository.git("hash-object", "-w", "--stdin-paths", feed=str(repository.place / ".git" / "HEAD"))
+    raw = b"100644 ..\0" + bytes.fromhex(blob)
+    tree = repository.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", feed=raw)
+    commit = repository.git("commit-tree", tree, "-m", "dots")
+    repository.git("update-ref", "refs/heads/main", commit)
+    with pytest.raises(SourceError) as caught:
+        await checkout.fetch(Remote(repository.url, MAIN), commit)
+    assert caught.value.reason is Reason.SOURCE_REFUSED
+
+
 async def test_a_repository_larger_than_allowed_is_refused(repository: Repository, tmp_path: Path) -> None:
     commit = repository.commit({"big": os.urandom(3 * 2**20).hex()})
     small = GitCheckout(tmp_path / "m", policy=AnyAddress(), protocols=("file",), size_limit=2**20)
