@@ -12,13 +12,13 @@ from typing import Any
 from knative_lambda.api import kinds, meta
 from knative_lambda.api.conditions import ConditionType, Reason, Status
 from knative_lambda.api.function import LambdaFunction, Language, parse
-from knative_lambda.kit import digest
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Snapshot, SourceProblem
 from knative_lambda.resources import build_request, child, images, kaniko_job, knative_service, names, observed, trigger
 from knative_lambda.resources.images import Registries
 from knative_lambda.resources.kaniko_job import Build, BuildSettings
 from knative_lambda.resources.observed import BrokerSeen, JobSeen, PodSeen, ServiceSeen, TriggerSeen
+from knative_lambda.sources import identity
 from knative_lambda.sources.base import Resolution
 
 Raw = dict[str, Any]
@@ -26,6 +26,7 @@ Part = Callable[[Raw], None]
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMESPACE = "tenant-1"
+URL = "https://example.com/functions.git"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IMAGE_DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
@@ -76,11 +77,11 @@ def inline(code: str = "def handler(event):\n    return 'hello'\n") -> Raw:
     return {"type": "inline", "inline": {"code": code}}
 
 
-def git(url: str = "https://example.com/functions.git", **more: Any) -> Raw:
+def git(url: str = URL, **more: Any) -> Raw:
     return {"type": "git", "git": {"url": url, "commit": COMMIT, "path": "functions/hello", **more}}
 
 
-def branch(name: str = "main", url: str = "https://example.com/functions.git", **more: Any) -> Raw:
+def branch(name: str = "main", url: str = URL, **more: Any) -> Raw:
     return {"type": "git", "git": {"url": url, "ref": name, **more}}
 
 
@@ -164,13 +165,13 @@ def build_failed(error: str = "no such module", reason: Reason = Reason.BUILD_FA
 def _with_build(more: Raw) -> Part:
     def part(raw: Raw) -> None:
         fn = parse(raw)
-        identity = build_digest(fn)
+        asked = build_digest(fn)
         source = {
             "digest": resolution(fn).digest,
             "revision": resolution(fn).revision,
             "generation": fn.metadata.generation,
         }
-        build = {"digest": identity, "jobName": names.kaniko_job(fn, identity), **more}
+        build = {"digest": asked, "jobName": names.kaniko_job(fn, asked), **more}
         status = {"observedGeneration": fn.metadata.generation, "sourceStatus": source, "buildStatus": build}
         raw.setdefault("status", {}).update(status)
 
@@ -181,19 +182,18 @@ def _with_build(more: Raw) -> Part:
 
 
 def resolution(fn: LambdaFunction) -> Resolution:
-    """What a resolver would say of the function's source."""
+    """What a resolver would say of the function's source; branches are at COMMIT."""
     source = fn.spec.source
-    if source.git is not None:
-        return Resolution(
-            digest.digest(source.git.url, source.git.commit, source.git.path), source.git.commit or COMMIT
-        )
-    plain = source.model_dump(mode="json", exclude_none=True)
-    return Resolution(digest.digest(plain), "inline")
+    found = identity.known(source)
+    if found is None:
+        assert source.git is not None  # only a git source has to be asked
+        found = identity.of_git(source.git, COMMIT)
+    return found
 
 
 def build_digest(fn: LambdaFunction, settings: ReconcileSettings = SETTINGS) -> str:
     """Identity of the build that the function asks for."""
-    assert fn.spec.runtime is not None
+    assert fn.spec.runtime is not None  # a ready image is not built
     return build_request.identity(
         fn,
         runtime=fn.spec.runtime,

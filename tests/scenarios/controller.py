@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from knative_lambda.api import crd, kinds, meta
-from knative_lambda.api.function import LambdaFunction, Source, parse
+from knative_lambda.api.function import BuildStatus, LambdaFunction, Source, parse
 from knative_lambda.api.meta import FIELD_MANAGER, Key, Kind
 from knative_lambda.cluster.base import EVERYTHING, Cluster, Object, Page, Propagation, Selection, WatchEvent
 from knative_lambda.cluster.memory import MemoryCluster
@@ -24,14 +24,24 @@ from knative_lambda.reconcile.freshness import Fresh
 from knative_lambda.reconcile.handlers import Handlers
 from knative_lambda.reconcile.loop import reconcile
 from knative_lambda.reconcile.settings import ReconcileSettings
-from knative_lambda.reconcile.world import CHILD_INDEXES, FUNCTION_INDEXES, World, function_of
+from knative_lambda.reconcile.world import CHILD_INDEXES, FUNCTION_INDEXES, World
 from knative_lambda.resources import child, observed
-from knative_lambda.sources.base import ANONYMOUS, Credentials, Resolution, SourceError
+from knative_lambda.sources.base import ANONYMOUS, Credentials, Resolution
+from knative_lambda.sources.memory import MemorySources
 from tests import gen
 
 KNATIVE = (kinds.SERVICE, kinds.TRIGGER, kinds.BROKER)
 HELLO = Key(gen.NAMESPACE, "hello")
 BUILDS = Selection(labels=child.BUILD_SELECTOR)
+CHILDREN = (kinds.JOB, kinds.POD, kinds.TRIGGER)
+PROJECTIONS: dict[Kind, Callable[[Object], Any]] = {
+    kinds.LAMBDA_FUNCTION: observed.project_function,
+    kinds.JOB: observed.project_job,
+    kinds.POD: observed.project_pod,
+    kinds.SERVICE: observed.project_service,
+    kinds.TRIGGER: observed.project_trigger,
+    kinds.BROKER: observed.project_broker,
+}
 
 
 class Died(BaseException):
@@ -42,26 +52,17 @@ def memory_cluster(clock: Clock) -> MemoryCluster:
     return MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=KNATIVE)
 
 
-class KnownSources:
-    """Resolves everything to the same, unless told to fail."""
+class RecordingSources(MemorySources):
+    """Keeps the credentials that it was given."""
 
     def __init__(self) -> None:
-        self.asked: list[Source] = []
+        super().__init__()
         self.given: list[Credentials] = []
-        self.error: SourceError | None = None
-        self.commit = gen.COMMIT
+        self.push(gen.URL, gen.COMMIT, ref="main")
 
     async def resolve(self, source: Source, credentials: Credentials = ANONYMOUS) -> Resolution:
-        self.asked.append(source)
         self.given.append(credentials)
-        if self.error is not None:
-            raise self.error
-        pinned = source.git.commit if source.git is not None else None
-        fn = gen.lambda_function(
-            "any", gen.with_source(source.model_dump(mode="json", by_alias=True, exclude_none=True))
-        )
-        known = gen.resolution(fn)
-        return known if pinned or source.git is None else Resolution(self.commit.ljust(64, "0"), self.commit)
+        return await super().resolve(source, credentials)
 
 
 class Mortal:
@@ -171,21 +172,17 @@ class Controller:
         bus: MemoryBus,
         *,
         clock: Clock,
-        sources: KnownSources | None = None,
+        sources: RecordingSources | None = None,
         settings: ReconcileSettings = gen.SETTINGS,
         life: Mortal | None = None,
     ) -> None:
         self.life = life or Mortal()
         self.seen = WatchedCluster(cluster, self.life)
-        self.sources = sources or KnownSources()
+        self.sources = sources or RecordingSources()
         self.recorder = Recorder(cluster, clock=clock, instance="test")
         self._clock = clock
-        self.informers = self._informers()
-        grouped = (kinds.JOB, kinds.POD, kinds.TRIGGER)
-        stores = {
-            kind: Fresh(informer.store, clock=clock, group=function_of if kind in grouped else None)
-            for kind, informer in self.informers.items()
-        }
+        self.informers = {kind: self._informer(kind) for kind in PROJECTIONS}
+        stores = {kind: Fresh(informer.store, clock=clock) for kind, informer in self.informers.items()}
         self.world = World(
             cluster=self.seen,
             sources=self.sources,
@@ -201,22 +198,10 @@ class Controller:
             brokers=stores[kinds.BROKER],
         )
 
-    def _informers(self) -> dict[Kind, Informer[Any]]:
-        return {
-            kinds.LAMBDA_FUNCTION: self._informer(
-                kinds.LAMBDA_FUNCTION, observed.project_function, indexes=FUNCTION_INDEXES
-            ),
-            kinds.JOB: self._informer(kinds.JOB, observed.project_job, BUILDS, indexes=CHILD_INDEXES),
-            kinds.POD: self._informer(kinds.POD, observed.project_pod, BUILDS, indexes=CHILD_INDEXES),
-            kinds.SERVICE: self._informer(kinds.SERVICE, observed.project_service),
-            kinds.TRIGGER: self._informer(kinds.TRIGGER, observed.project_trigger, indexes=CHILD_INDEXES),
-            kinds.BROKER: self._informer(kinds.BROKER, observed.project_broker),
-        }
-
-    def _informer(
-        self, kind: Kind, project: Callable[[Object], Any], selection: Selection = EVERYTHING, *, indexes: Any = None
-    ) -> Informer[Any]:
-        return Informer(self.seen, kind, project, clock=self._clock, selections=(selection,), indexes=indexes)
+    def _informer(self, kind: Kind) -> Informer[Any]:
+        selection = BUILDS if kind in (kinds.JOB, kinds.POD) else EVERYTHING
+        indexes = {kinds.LAMBDA_FUNCTION: FUNCTION_INDEXES}.get(kind, CHILD_INDEXES if kind in CHILDREN else None)
+        return Informer(self.seen, kind, PROJECTIONS[kind], clock=self._clock, selections=(selection,), indexes=indexes)
 
     # By hand: one reconcile at a time, on caches that are listed anew.
 
@@ -227,7 +212,7 @@ class Controller:
             page = await self.seen.list(kind, selection)
             store: Store[Any] = informer.store
             seen = [informer._project(obj) for obj in page.items]
-            store.replace({one.key: one for one in seen})
+            store.replace({one.key: one for one in seen if one is not None})
 
     async def reconcile(self, key: Key = HELLO) -> Requeue | None:
         """One pass, on caches that are up to date."""
@@ -249,7 +234,7 @@ class Controller:
     async def running(self) -> AsyncIterator[Controller]:
         queue: WorkQueue[Key] = WorkQueue(clock=self._clock)
         handlers = Handlers(self.world, self.informers[kinds.LAMBDA_FUNCTION].store, queue.add)
-        told = {
+        told: dict[Kind, Callable[[Key, Any, Any], None]] = {
             kinds.LAMBDA_FUNCTION: handlers.function,
             kinds.JOB: handlers.job,
             kinds.POD: handlers.pod,
@@ -299,6 +284,12 @@ class Stage:
 
     async def function(self, key: Key = HELLO) -> LambdaFunction:
         return parse(await self.cluster.get(kinds.LAMBDA_FUNCTION, key))
+
+    async def build(self) -> BuildStatus:
+        """status.buildStatus."""
+        found = (await self.function()).status.build_status
+        assert found is not None
+        return found
 
     async def condition(self, kind: str = "Ready") -> tuple[str, str]:
         rows = {row.type: row for row in (await self.function()).status.conditions}

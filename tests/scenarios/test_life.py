@@ -48,7 +48,7 @@ async def test_inline_function_is_ready_after_six_writes_and_no_read() -> None:
         writes = [what for what in controller.life.writes if what != "publish"]
     assert writes == ["create Job", "status", "finalizers", "apply Service", "status", "status"]
     assert controller.seen.reads == []
-    assert len(controller.sources.asked) == 1
+    assert controller.sources.asked == 0
 
 
 async def test_function_that_git_made_is_ready_after_five_writes() -> None:
@@ -157,6 +157,7 @@ async def test_deleted_service_comes_back() -> None:
             return bool(await stage.all(kinds.SERVICE))
 
         await until(back)
+        assert await _image_of_service(stage) == f"localhost:5001/tenant-1/hello@{gen.IMAGE_DIGEST}"
 
 
 async def test_broker_that_comes_later_wakes_its_functions() -> None:
@@ -216,8 +217,7 @@ async def test_newer_source_cancels_the_build_of_the_older_one() -> None:
     await controller.settle()
     await stage.change(source=gen.inline("def handler(event): return 2\n"))
     await controller.settle()
-    fn = await stage.function()
-    assert [job["metadata"]["name"] for job in await stage.all(kinds.JOB)] == [fn.status.build_status.job_name]
+    assert [job["metadata"]["name"] for job in await stage.all(kinds.JOB)] == [(await stage.build()).job_name]
     assert len(stage.told()["lambda.build.cancelled"]) == 1
     assert len(stage.told()["lambda.build.started"]) == 2
 
@@ -239,7 +239,7 @@ async def test_failed_build_is_reported_once_and_built_again_on_request() -> Non
     await stage.serve()
     await controller.settle()
     assert await stage.condition() == ("True", "Ready")
-    assert (await stage.function()).status.build_status.error == ""
+    assert (await stage.build()).error == ""
 
 
 async def test_build_timeout_has_its_own_event() -> None:
@@ -286,7 +286,7 @@ async def test_branch_is_asked_once_per_generation_with_the_functions_secret() -
     await controller.settle()
     await stage.finish_jobs()
     await controller.settle()
-    assert len(controller.sources.asked) == 1
+    assert controller.sources.asked == 1
     assert controller.sources.given[0].get("password") == "hunter2"
     assert controller.seen.reads == ["get Secret"]
 
@@ -298,11 +298,13 @@ async def test_rebuild_looks_at_the_branch_again() -> None:
     await controller.settle()
     await stage.finish_jobs()
     await controller.settle()
-    controller.sources.commit = "f" * 40
+    controller.sources.push(gen.URL, "f" * 40, ref="main")
     await stage.annotate(meta.ANNOTATION_REBUILD, "again")
     await controller.settle()
-    assert (await stage.function()).status.source_status.revision == "f" * 40
-    assert len(controller.sources.asked) == 2
+    source = (await stage.function()).status.source_status
+    assert source is not None
+    assert source.revision == "f" * 40
+    assert controller.sources.asked == 2
 
 
 async def test_missing_secret_stalls_and_is_looked_for_again() -> None:
@@ -324,7 +326,7 @@ async def test_source_that_is_away_keeps_what_runs() -> None:
     await controller.settle()
     await stage.serve()
     await controller.settle()
-    controller.sources.error = SourceError(Reason.UNREACHABLE, "no route to host", retry=True)
+    controller.sources.fail(SourceError(Reason.UNREACHABLE, "no route to host", retry=True))
     await stage.change(source={**gen.branch(), "inline": None})
     requeue = await controller.reconcile()
     assert requeue is not None
@@ -420,10 +422,10 @@ async def test_two_functions_of_one_name_in_two_lives_never_mix() -> None:
     controller = stage.controller()
     await stage.create()
     await controller.settle()
-    first = await stage.function()
+    first = await stage.build()
     await stage.cluster.delete(kinds.LAMBDA_FUNCTION, HELLO)
     await stage.create()
     await controller.settle()
-    second = await stage.function()
-    assert first.status.build_status.job_name != second.status.build_status.job_name
-    assert second.status.build_status.digest == first.status.build_status.digest
+    second = await stage.build()
+    assert first.job_name != second.job_name
+    assert first.digest == second.digest

@@ -6,7 +6,6 @@ wiring, one per store; read by `observe`, filled by `act` and `report`, told of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -45,13 +44,11 @@ class _Own(Generic[T]):
 class Fresh(Generic[T]):
     """One kind's store, corrected by what we wrote a moment ago."""
 
-    def __init__(self, store: Store[T], *, clock: Clock, group: Callable[[T], Hashable] | None = None) -> None:
-        """`group` is what the store's index BY_FUNCTION finds an object by, for kinds that have it."""
+    def __init__(self, store: Store[T], *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._group = group
         self._own: dict[Key, _Own[T]] = {}
-        self._grouped: dict[Hashable, set[Key]] = {}
+        self._of_function: dict[Key, set[Key]] = {}
 
     def get(self, key: Key) -> T | None:
         """The newest state that we know of."""
@@ -64,28 +61,28 @@ class Fresh(Generic[T]):
         return own.seen
 
     def of_function(self, function: Key) -> list[T]:
-        """The children that name this function, our own latest ones among them."""
+        """The children that name this function, our own latest ones among them. The store needs BY_FUNCTION."""
         keys = dict.fromkeys(seen.key for seen in self._store.by_index(BY_FUNCTION, function))
-        keys.update(dict.fromkeys(self._grouped.get(function, ())))
+        keys.update(dict.fromkeys(self._of_function.get(function, ())))
         found = [seen for key in keys if (seen := self.get(key)) is not None]
-        return [seen for seen in found if self._group is None or self._group(seen) == function]
+        return [seen for seen in found if _function(seen) == function]
 
     def record(self, seen: T) -> None:
         """Remembers what the server answered to a write of ours."""
         self.forget(seen.key)
         self._own[seen.key] = _Own(seen, self._clock.monotonic())
-        if self._group is not None:
-            self._grouped.setdefault(self._group(seen), set()).add(seen.key)
+        if function := _function(seen):
+            self._of_function.setdefault(function, set()).add(seen.key)
 
     def forget(self, key: Key) -> None:
         """The object is gone, or the store knows it as well as we do."""
         own = self._own.pop(key, None)
-        if own is None or self._group is None:
+        function = _function(own.seen) if own is not None else None
+        if function is None:
             return
-        group = self._group(own.seen)
-        self._grouped[group].discard(key)
-        if not self._grouped[group]:
-            del self._grouped[group]
+        self._of_function[function].discard(key)
+        if not self._of_function[function]:
+            del self._of_function[function]
 
     def is_echo(self, seen: T) -> bool:
         """Whether a watch shows exactly what our own write answered; then there is nothing new in it."""
@@ -99,6 +96,11 @@ class Fresh(Generic[T]):
         if stored is None:
             return self._clock.monotonic() - own.written_at > ARRIVAL
         return stored.uid != own.seen.uid or not _newer(own.seen.resource_version, stored.resource_version)
+
+
+def _function(seen: Versioned) -> Key | None:
+    """The function that a child names; functions and Brokers are no children."""
+    return getattr(seen, "function", None)
 
 
 def _newer(version: str, than: str) -> bool:

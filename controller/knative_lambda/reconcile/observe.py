@@ -19,6 +19,7 @@ from knative_lambda.reconcile.steps import build
 from knative_lambda.reconcile.world import World
 from knative_lambda.resources import kaniko_job, names
 from knative_lambda.resources.observed import BrokerSeen, FunctionSeen
+from knative_lambda.sources import identity
 from knative_lambda.sources.base import ANONYMOUS, Credentials, Resolution, SourceError
 
 
@@ -119,7 +120,7 @@ async def _credentials(fn: LambdaFunction, world: World) -> Credentials:
     """Read only when the remote must be asked: a pinned source answers by itself."""
     source = fn.spec.source
     secret = kaniko_job.source_secret_of(source)
-    if secret is None or (source.git is not None and source.git.commit is not None):
+    if secret is None or (source.git is not None and identity.pinned_commit(source.git)):
         return ANONYMOUS
     key = Key(fn.metadata.namespace, secret.name)
     try:

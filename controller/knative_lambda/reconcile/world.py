@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster
 from knative_lambda.events.base import Bus
 from knative_lambda.kit.clock import Clock
@@ -22,11 +21,6 @@ from knative_lambda.resources.observed import BrokerSeen, FunctionSeen, JobSeen,
 from knative_lambda.sources.base import Sources
 
 BY_BROKER = "broker"
-
-
-def function_of(seen: JobSeen | PodSeen | TriggerSeen) -> Key:
-    """The `group` of these kinds' Fresh."""
-    return seen.function
 
 
 def by_function(seen: JobSeen | PodSeen | TriggerSeen) -> Iterable[Hashable]:

@@ -15,7 +15,7 @@ from knative_lambda.reconcile.freshness import ARRIVAL, BY_FUNCTION, Fresh
 from knative_lambda.reconcile.handlers import Handlers, urgency
 from knative_lambda.reconcile.report import difference
 from knative_lambda.reconcile.settled import Settled, is_as_wanted
-from knative_lambda.reconcile.world import by_function, function_of
+from knative_lambda.reconcile.world import by_function
 from knative_lambda.resources import observed
 from knative_lambda.resources.observed import FunctionSeen, JobSeen
 from tests import gen
@@ -27,7 +27,7 @@ JOB = gen.job(FN)
 
 def _jobs(clock: ManualClock) -> tuple[Store[JobSeen], Fresh[JobSeen]]:
     store: Store[JobSeen] = Store({BY_FUNCTION: by_function})
-    return store, Fresh(store, clock=clock, group=function_of)
+    return store, Fresh(store, clock=clock)
 
 
 def _at(version: str, uid: str = JOB.uid) -> JobSeen:

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from knative_lambda.api.conditions import Condition, ConditionType, Reason, Status, find
 from knative_lambda.api.function import SourceStatus
-from knative_lambda.kit import digest
 from knative_lambda.reconcile.plan import GO, Draft, Stall, Verdict, Wait
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Snapshot, SourceProblem
+from knative_lambda.sources import identity
 from knative_lambda.sources.base import Resolution
 
 SOONEST, LATEST = 5.0, 300.0
@@ -22,7 +22,7 @@ def step(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verdict: 
     """Hands the resolution on to `build`."""
     image = seen.fn.spec.source.image
     if image is not None:
-        _resolved(seen, draft, Resolution(digest=digest.digest("image", image.uri), revision=image.uri))
+        _resolved(seen, draft, identity.of_image(image))
         return GO
     found = seen.resolution
     if isinstance(found, Resolution):
