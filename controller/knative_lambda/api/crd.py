@@ -120,7 +120,7 @@ def _structural(node: Any, defs: Schema) -> Any:
             if value is True:
                 found["x-kubernetes-preserve-unknown-fields"] = True
         elif name == "default":
-            if (default := _pruned(value)) not in _EMPTY:
+            if (default := pruned(value)) not in _EMPTY:
                 found[name] = default
         elif name not in _DROPPED:
             found[name] = value
@@ -160,11 +160,13 @@ def _resolved(node: Schema, defs: Schema) -> Schema:
     return node
 
 
-def _pruned(value: Any) -> Any:
-    """A default without what is empty anyway."""
+def pruned(value: Any) -> Any:
+    """A default, or a spec, without what is empty anyway."""
     if isinstance(value, dict):
-        pruned = {key: _pruned(child) for key, child in value.items()}
-        return {key: child for key, child in pruned.items() if child not in _EMPTY}
+        inner = {key: pruned(child) for key, child in value.items()}
+        return {key: child for key, child in inner.items() if child not in _EMPTY}
+    if isinstance(value, list):
+        return [pruned(child) for child in value]
     return value
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from knative_lambda.api import function, meta
-from knative_lambda.api.function import BuildStatus, LambdaFunction
+from knative_lambda.api import crd, function, meta
+from knative_lambda.api.function import BuildStatus, LambdaFunction, Source
 from knative_lambda.gitsync import desired
 from knative_lambda.gitsync.desired import Frame
-from knative_lambda.kit import digest
 from knative_lambda.reconcile.decide import decide
 from knative_lambda.reconcile.plan import Apply, Create, Plan, Stall
-from knative_lambda.reconcile.snapshot import Snapshot
+from knative_lambda.reconcile.snapshot import Snapshot, SourceProblem
 from knative_lambda.resources import images
-from knative_lambda.sources.base import Resolution
+from knative_lambda.sources import identity
+from knative_lambda.sources.base import Resolution, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Rendered:
 def bind(declared: Declared, repo: FunctionRepository | None, *, namespace: str, commit: str) -> Manifest:
     """The LambdaFunction that gitsync would write for that repository; without one, with an example's URL."""
     if repo is not None:
-        frame = Frame.of(repo)
+        frame = Frame.of(_placed(repo, namespace))
         return desired.build(declared, frame, tree=frame.tree(declared), commit=commit).manifest
     manifest = declared.sample()
     if declared.beside:
@@ -58,6 +58,12 @@ def bind(declared: Declared, repo: FunctionRepository | None, *, namespace: str,
     named = {"labels": declared.labels, "annotations": declared.annotations}
     metadata = {"name": declared.name, "namespace": namespace, **{key: value for key, value in named.items() if value}}
     return {**manifest, "metadata": metadata}
+
+
+def _placed(repo: FunctionRepository, namespace: str) -> FunctionRepository:
+    """A manifest without a namespace goes where it is applied to."""
+    metadata = repo.metadata.model_copy(update={"namespace": repo.metadata.namespace or namespace})
+    return repo.model_copy(update={"metadata": metadata})
 
 
 def render(manifest: Manifest, settings: ReconcileSettings) -> Rendered:
@@ -71,15 +77,20 @@ def render(manifest: Manifest, settings: ReconcileSettings) -> Rendered:
 
 
 def _plan(fn: LambdaFunction, settings: ReconcileSettings) -> Plan:
-    resolution = None if fn.spec.source.image is not None else _resolution(fn)
-    return decide(Snapshot(fn=fn, now=datetime.now(UTC), resolution=resolution), settings)
+    return decide(Snapshot(fn=fn, now=datetime.now(UTC), resolution=_resolution(fn.spec.source)), settings)
 
 
-def _resolution(fn: LambdaFunction) -> Resolution:
-    """A stand-in for what the remote would answer: the same as long as the source is written the same."""
-    source = fn.spec.source
-    revision = (source.git.commit if source.git is not None else None) or EXAMPLE_COMMIT
-    return Resolution(digest.digest("example", source.model_dump(mode="json", exclude_none=True)), revision)
+def _resolution(source: Source) -> Resolution | SourceProblem | None:
+    """What the source says of itself; where a remote would have to be asked, an example."""
+    if source.image is not None:
+        return None
+    try:
+        found = identity.known(source)
+    except SourceError as error:
+        return SourceProblem(error.reason, error.message, error.retry)
+    if found is not None or source.git is None:
+        return found
+    return identity.of_git(source.git, EXAMPLE_COMMIT)
 
 
 def _built(fn: LambdaFunction, build: BuildStatus | None, settings: ReconcileSettings) -> LambdaFunction:
@@ -98,5 +109,5 @@ def _children(plan: Plan, kind: type[Create] | type[Apply]) -> Iterator[Manifest
 
 
 def _complete(manifest: Manifest, fn: LambdaFunction) -> Manifest:
-    spec = fn.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec = crd.pruned(fn.spec.model_dump(mode="json", by_alias=True, exclude_none=True))
     return {"apiVersion": meta.API_VERSION, "kind": "LambdaFunction", "metadata": manifest["metadata"], "spec": spec}
