@@ -73,7 +73,7 @@ class Registry(Protocol):
 
 
 def login_of(config: bytes, host: str) -> Login | None:
-    """The registry's entry of a `.dockerconfigjson`; None when it has none. Raises RegistryError for what is no such file."""
+    """The registry's entry of a `.dockerconfigjson`, None when it has none. RegistryError for what is no such file."""
     try:
         auths = orjson.loads(config).get("auths", {})
         for name, entry in auths.items():

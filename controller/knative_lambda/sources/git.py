@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import git
 import structlog
@@ -253,7 +254,8 @@ class _Extraction:
 
     def _object(self, identity: str, limit: int) -> tuple[str, bytes]:
         """Type and content; the size is asked first, for a small pack can hold a huge object."""
-        _, kind, size = self._reader.get_object_header(identity)
+        header: Any = self._reader.get_object_header(identity)  # GitPython calls the type a str and gives bytes
+        kind, size = bytes(header[1]).decode("ascii"), int(header[2])
         if size > limit:
             raise _TooLarge(size)
         return kind, self._reader.stream_object_data(identity)[3].read() if size else b""
@@ -286,9 +288,16 @@ def _opened(directory: Path) -> Iterator[git.Git]:
     """GitPython on a bare repository, its helper processes ended afterwards."""
     reader = git.Git(directory)
     with gitcommand.environment("", ANONYMOUS) as environment:
-        leading = ("GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
-        # GitPython adds to the process's environment; what could lead it elsewhere is set to nothing.
-        reader.update_environment(**dict.fromkeys(leading, ""), **environment, GIT_DIR=str(directory))
+        # GitPython adds to the process's environment; what could lead it elsewhere leads here.
+        reader.update_environment(
+            **environment,
+            GIT_DIR=str(directory),
+            GIT_WORK_TREE=str(directory),
+            GIT_OBJECT_DIRECTORY=str(directory / "objects"),
+            GIT_ALTERNATE_OBJECT_DIRECTORIES="",
+            GIT_NAMESPACE="",
+            GIT_INDEX_FILE=os.devnull,
+        )
         try:
             yield reader
         finally:
