@@ -52,7 +52,7 @@ def raw_function(name: str = "hello", *parts: Part, namespace: str = NAMESPACE, 
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "uid": f"uid-{namespace}-{name}",
+            "uid": f"uid-{namespace}-{name}"[:36],
             "generation": generation,
             "resourceVersion": "7",
             "creationTimestamp": meta.timestamp(NOW),

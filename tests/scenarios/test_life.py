@@ -8,12 +8,13 @@ import pytest
 
 from knative_lambda.api import kinds, meta
 from knative_lambda.api.conditions import Reason
-from knative_lambda.cluster.base import Forbidden, NotFound
+from knative_lambda.cluster.base import ClusterError, Forbidden, NotFound, Unavailable
+from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.reconcile.loop import reconcile
 from knative_lambda.resources import names
 from knative_lambda.sources.base import SourceError
 from tests import gen
-from tests.scenarios.controller import HELLO, Stage, until
+from tests.scenarios.controller import HELLO, KNATIVE, Stage, until
 
 pytestmark = pytest.mark.scenario
 
@@ -315,6 +316,59 @@ async def test_missing_secret_stalls_and_is_looked_for_again() -> None:
     assert await stage.condition() == ("False", "SecretNotFound")
     assert requeue is not None
     assert requeue.after >= 600
+
+
+async def test_secret_that_holds_no_text_stalls_without_showing_it() -> None:
+    stage = Stage()
+    controller = stage.controller()
+    metadata = {"name": "deploy", "namespace": gen.NAMESPACE}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"password": "/////w=="}}
+    await stage.cluster.create(kinds.SECRET, secret)
+    await stage.create(gen.with_source(gen.branch("main", secretRef={"name": "deploy"})))
+    await controller.reconcile()
+    assert await stage.condition() == ("False", "AuthenticationFailed")
+
+
+@pytest.mark.parametrize(
+    ("error", "condition"),
+    [
+        (Forbidden("secrets is forbidden"), ("False", "SecretNotFound")),
+        (Unavailable("etcd is away"), ("Unknown", "Unreachable")),
+    ],
+)
+async def test_secret_that_cannot_be_read_is_a_condition(error: ClusterError, condition: tuple[str, str]) -> None:
+    stage = Stage()
+    controller = stage.controller()
+    await stage.create(gen.with_source(gen.branch("main", secretRef={"name": "deploy"})))
+    stage.cluster.fail_next("get", kinds.SECRET, error)
+    await controller.reconcile()
+    assert await stage.condition() == condition
+
+
+@pytest.mark.parametrize("kind", ["minio", "s3", "gcs"])
+async def test_source_that_no_release_fetches_yet_stalls(kind: str) -> None:
+    stage = Stage()
+    controller = stage.controller()
+    await stage.create(gen.with_source({"type": kind, kind: {"bucket": "code", "key": "hello.zip"}}))
+    await controller.reconcile()
+    assert await stage.condition() == ("False", "SourceUnsupported")
+    assert await stage.all(kinds.JOB) == []
+
+
+async def test_object_that_this_release_cannot_read_says_so_and_can_be_deleted() -> None:
+    stage = Stage()
+    stage.cluster = MemoryCluster(clock=stage.clock, kinds=(*KNATIVE, kinds.LAMBDA_FUNCTION))
+    controller = stage.controller()
+    await stage.create(gen.held(), gen.with_spec(source={"type": "git"}))
+    await controller.reconcile()
+    raw = await stage.cluster.get(kinds.LAMBDA_FUNCTION, HELLO)
+    ready = next(row for row in raw["status"]["conditions"] if row["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    assert "spec.source" in ready["message"]
+    await stage.cluster.delete(kinds.LAMBDA_FUNCTION, HELLO)
+    await controller.reconcile()
+    assert await stage.all(kinds.LAMBDA_FUNCTION) == []
+    assert "lambda.function.deleted" in stage.told()
 
 
 async def test_source_that_is_away_keeps_what_runs() -> None:

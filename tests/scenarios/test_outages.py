@@ -99,10 +99,27 @@ async def test_refusing_api_server_is_retried_with_what_it_asked_for() -> None:
     with pytest.raises(TooManyRequests) as caught:
         await controller.reconcile()
     assert caught.value.retry_after == 7
-    assert await stage.condition() == ("Unknown", "WriteFailed")
-    assert "lambda.build.started" not in stage.told()
+    assert controller.life.writes == ["create Job"]
+    assert stage.bus.published == []
     await controller.settle()
     assert await stage.condition() == ("Unknown", "Building")
+
+
+async def test_failing_webhook_is_a_condition_and_is_retried() -> None:
+    stage = Stage()
+    controller = stage.controller()
+    await stage.create(gen.with_source(gen.image()))
+    stage.cluster.fail_next("apply", kinds.SERVICE, Unavailable("failed calling webhook webhook.serving.knative.dev"))
+    with pytest.raises(Unavailable):
+        await controller.reconcile()
+    assert await stage.condition() == ("Unknown", "WriteFailed")
+    fn = await stage.function()
+    assert "failed calling webhook" in next(row.message for row in fn.status.conditions if row.type == "DeployReady")
+    assert fn.status.service_status is None
+    assert "lambda.service.created" not in stage.told()
+    await controller.settle()
+    assert await stage.condition("DeployReady") == ("True", "Deployed")
+    assert "lambda.service.created" in stage.told()
 
 
 async def test_lost_answer_to_a_created_job_makes_no_second_job() -> None:
@@ -139,7 +156,7 @@ async def test_finalizer_conflict_keeps_the_service_from_being_written_before_it
     with pytest.raises(Conflict):
         await controller.reconcile()
     assert await stage.all(kinds.SERVICE) == []
-    assert await stage.condition("DeployReady") == ("Unknown", "WriteFailed")
+    assert (await stage.function()).status.conditions == ()
     await controller.settle()
     assert len(await stage.all(kinds.SERVICE)) == 1
 

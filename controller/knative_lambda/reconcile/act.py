@@ -9,6 +9,7 @@ from knative_lambda.api.conditions import Reason
 from knative_lambda.api.meta import ANNOTATION_BUILD, Key
 from knative_lambda.cluster.base import (
     AlreadyExists,
+    CircuitOpen,
     ClusterError,
     Conflict,
     Forbidden,
@@ -29,6 +30,8 @@ from knative_lambda.resources.observed import project_function, project_job, pro
 
 _ABORTING = (WriteFenced, Unavailable, TooManyRequests)
 """After these, the next write has no better chance."""
+_UNTOLD = (WriteFenced, Conflict, TooManyRequests, CircuitOpen)
+"""These pass by themselves; a status write that tells of them would only make them worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ class Outcome:
         return next((one.error for one in self.failures if not one.needs_person), None)
 
     @property
-    def fenced(self) -> bool:
-        """Whether this process must not write at all."""
-        return any(isinstance(one.error, WriteFenced) for one in self.failures)
+    def is_untold(self) -> bool:
+        """Whether nothing is to be said: we may not write, came too late, or the server asks for fewer writes."""
+        return isinstance(self.error, _UNTOLD)
 
 
 async def act(plan: Plan, seen: Seen, world: World) -> Outcome:

@@ -36,7 +36,7 @@ HELD_RETRY = 5.0
 
 async def report(seen: Seen, plan: Plan, outcome: Outcome, world: World) -> Requeue | None:
     """Raises the ClusterError that made a write fail, after telling of it: the queue then backs off for this key."""
-    if outcome.fenced and outcome.error is not None:
+    if outcome.is_untold and outcome.error is not None:
         raise outcome.error
     status, lost = await _publish(seen, conclude(seen, plan, outcome), world)
     if not await _write(seen, status, world):
