@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import subprocess
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,6 +266,18 @@ async def test_an_address_that_the_policy_refuses_is_never_asked(repository: Rep
     await strict.close()
 
 
+async def test_git_is_held_to_the_addresses_that_were_checked(repository: Repository, tmp_path: Path) -> None:
+    """The name exists for the policy's look-up alone: git reaches the server only if it does not look up again."""
+    commit = repository.commit({"main.py": text("x")})
+    url = repository.url.replace("127.0.0.1", "git.invalid")
+    policy = DialPolicy(["127.0.0.0/8"], lookup=lambda _: ["127.0.0.1"])
+    resolver = SourceResolver(policy, seconds=5)
+    assert (await resolver.resolve(source(url, ref="main"))).revision == commit
+    GitFetcher(policy).fetch(source(url, commit=commit), ANONYMOUS, tmp_path, LIMITS)
+    assert listed(tmp_path) == {"main.py": "644 x"}
+    await resolver.close()
+
+
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
@@ -320,16 +335,59 @@ def test_the_pinned_commit_is_fetched_although_the_branch_moved(repository: Repo
     assert listed(scratch) == {"main.py": "644 old"}
 
 
+class _OldProtocol(http.server.BaseHTTPRequestHandler):
+    """Hands requests on without the header that asks for git's newer protocol, as an old server would understand them.
+
+    Such a server gives out no commit that no ref names.
+    """
+
+    protocol_version = "HTTP/1.1"
+    target: str
+
+    def do_GET(self) -> None:
+        self._hand_on(None)
+
+    def do_POST(self) -> None:
+        self._hand_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _hand_on(self, body: bytes | None) -> None:
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in ("git-protocol", "host")}
+        with urllib.request.urlopen(urllib.request.Request(self.target + self.path, data=body, headers=kept)) as answer:
+            content = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: the tests count nothing here."""
+
+
+@pytest.fixture
+def old_server(git_server: GitServer) -> Iterator[str]:
+    """Base URL of the git server as it was before git 2.18."""
+    handler = type("Handler", (_OldProtocol,), {"target": git_server.base_url})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    serving.join()
+
+
 @pytest.mark.parametrize("ref", ["main", None])
 def test_a_server_that_gives_out_no_commit_by_its_id_is_asked_by_its_refs(
-    repository: Repository, scratch: Path, ref: str | None
+    repository: Repository, old_server: str, scratch: Path, ref: str | None
 ) -> None:
     old = repository.commit({"main.py": text("old")})
-    new = repository.git("commit-tree", f"{old}^{{tree}}", "-p", old, "-m", "on top")
+    new = repository.git("commit-tree", repository.tree([]), "-p", old, "-m", "on top")
     repository.git("update-ref", "refs/heads/main", new)
     repository.git("config", "uploadpack.allowAnySHA1InWant", "false")
-    repository.git("config", "protocol.version", "0")
-    fetch(repository, scratch, commit=old, ref=ref)
+    scratch.mkdir()
+    url = repository.url.replace(repository.server.base_url, old_server)
+    GitFetcher(LOOPBACK).fetch(source(url, commit=old, ref=ref), ANONYMOUS, scratch, LIMITS)
     assert listed(scratch) == {"main.py": "644 old"}
 
 
