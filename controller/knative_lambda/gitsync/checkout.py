@@ -23,12 +23,12 @@ import git
 from git.exc import GitError
 
 from knative_lambda.api.conditions import Reason
-from knative_lambda.gitsync import command
 from knative_lambda.gitsync.base import Remote
-from knative_lambda.gitsync.command import Answer, Limits, Running
 from knative_lambda.gitsync.tree import ENTRY_LIMIT, Entry, Mode, Tree
 from knative_lambda.kit import digest
+from knative_lambda.sources import gitcommand
 from knative_lambda.sources.base import ANONYMOUS, SourceError
+from knative_lambda.sources.gitcommand import Answer, Limits, Running
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ SIZE_LIMIT = 512 * 2**20
 PACK_LIMIT = 64
 """Fetches into one mirror before it is made anew."""
 _LOCAL_SECONDS = 60.0
+_LISTING_LIMIT = 64 * 2**20
 _KEPT_REF = "refs/kn-lambda/kept"
 _BROKEN = re.compile(
     r"bad object|corrupt|unable to read|index file|shallow|file exists|missing (blob|tree|commit)", re.I
@@ -47,8 +48,8 @@ _MODES = {"100": Mode.FILE, "040": Mode.DIRECTORY, "120": Mode.LINK, "160": Mode
 class DialPolicy(Protocol):
     """Says which addresses may be called (sources.dial)."""
 
-    def check(self, url: str) -> None:
-        """Raises SourceError(SOURCE_REFUSED)."""
+    def addresses(self, url: str) -> Sequence[str]:
+        """Where the URL leads, for the client to be held to; raises SourceError(SOURCE_REFUSED)."""
         ...
 
 
@@ -62,7 +63,7 @@ class GitCheckout:
         policy: DialPolicy,
         workers: int = 4,
         size_limit: int = SIZE_LIMIT,
-        protocols: Sequence[str] = command.PROTOCOLS,
+        protocols: Sequence[str] = gitcommand.PROTOCOLS,
     ) -> None:
         """`directory` holds the mirrors and may be emptied at any time that nobody works in it."""
         self._directory = directory
@@ -96,13 +97,13 @@ class GitCheckout:
     # Asking.
 
     def _ls_remote(self, remote: Remote) -> str:
-        self._check(remote)
+        gitcommand.check_url(remote.url, self._protocols)
         if remote.ref.commit:
             return remote.ref.commit
         names = _ref_names(remote)
         answer = self._git(["ls-remote", "--quiet", "--", remote.url, *names], remote)
         if answer.code != 0:
-            raise command.failure(answer, what=f"cannot ask for {remote.ref_name}")
+            raise gitcommand.failure(answer, what=f"cannot ask for {remote.ref_name}")
         rows = [line.partition("\t") for line in answer.out.splitlines()]
         found = {name: commit for commit, _, name in rows}
         commit = next((found[name] for name in names if name in found), "")
@@ -114,7 +115,7 @@ class GitCheckout:
     # Fetching.
 
     def _fetch(self, remote: Remote, commit: str) -> str:
-        self._check(remote)
+        gitcommand.check_url(remote.url, self._protocols)
         with self._locked(remote) as mirror:
             if _has(mirror, commit):
                 return commit
@@ -142,7 +143,7 @@ class GitCheckout:
         try:
             answer = self._local(["init", "--quiet", "--bare", "--template=", "--initial-branch=none"], made)
             if answer.code != 0:
-                raise command.failure(answer, what="cannot make a mirror")
+                raise gitcommand.failure(answer, what="cannot make a mirror")
             made.rename(mirror)
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -152,7 +153,7 @@ class GitCheckout:
         if answer.code != 0 and _is_commit_withheld(answer):
             answer = self._fetch_specs(mirror, remote, _fallback_specs(remote), shallow=not remote.ref.commit)
         if answer.code != 0:
-            raise command.failure(answer, what=f"cannot fetch {remote.ref_name}")
+            raise gitcommand.failure(answer, what=f"cannot fetch {remote.ref_name}")
         came = self._resolved(mirror, commit) or ("" if remote.ref.commit else self._resolved(mirror, "FETCH_HEAD"))
         if not came:
             raise SourceError(Reason.REF_NOT_FOUND, f"the remote has no commit {commit}")
@@ -174,7 +175,7 @@ class GitCheckout:
         """What no ref names, the next fetch cannot build on."""
         answer = self._local(["update-ref", _KEPT_REF, commit], mirror)
         if answer.code != 0:
-            raise command.failure(answer, what=f"cannot keep commit {commit}")
+            raise gitcommand.failure(answer, what=f"cannot keep commit {commit}")
 
     # Looking.
 
@@ -193,7 +194,7 @@ class GitCheckout:
             signers.write(allowed_signers)
             signers.flush()
             settings = ["-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={signers.name}"]
-            answer = self._git([*settings, "verify-commit", "--", commit], remote, mirror=mirror)
+            answer = self._local([*settings, "verify-commit", "--", commit], mirror)
         if answer.code != 0:
             words = "is not signed by one of the allowed signers" if answer.err.strip() else "is not signed"
             raise SourceError(Reason.UNVERIFIED, f"commit {commit} {words}")
@@ -203,18 +204,20 @@ class GitCheckout:
     def _git(
         self, arguments: Sequence[str], remote: Remote, *, mirror: Path | None = None, limits: Limits | None = None
     ) -> Answer:
+        """A command that talks to the remote, at the addresses that were checked a moment ago."""
+        addresses = self._policy.addresses(remote.url)
         place = [f"--git-dir={mirror}"] if mirror else []
-        with command.environment(remote.url, remote.credentials, protocols=self._protocols) as environment:
-            return command.run(self._running, [*place, *arguments], environment, limits or Limits(remote.seconds))
+        with gitcommand.environment(
+            remote.url, remote.credentials, protocols=self._protocols, addresses=addresses
+        ) as environment:
+            return gitcommand.run(self._running, [*place, *arguments], environment, limits or Limits(remote.seconds))
 
     def _local(self, arguments: Sequence[str], mirror: Path) -> Answer:
         """A command that talks to nobody."""
-        with command.environment("", ANONYMOUS) as environment:
-            return command.run(self._running, [f"--git-dir={mirror}", *arguments], environment, Limits(_LOCAL_SECONDS))
-
-    def _check(self, remote: Remote) -> None:
-        command.check_url(remote.url, self._protocols)
-        self._policy.check(remote.url)
+        with gitcommand.environment("", ANONYMOUS) as environment:
+            return gitcommand.run(
+                self._running, [f"--git-dir={mirror}", *arguments], environment, Limits(_LOCAL_SECONDS)
+            )
 
     @contextlib.contextmanager
     def _locked(self, remote: Remote) -> Iterator[Path]:
@@ -245,7 +248,7 @@ class CommitTree:
         self._commit = commit
         try:
             self._root: str = reader.rev_parse("--verify", f"{commit}^{{tree}}")
-            listing = reader.ls_tree("-r", "-t", "-z", "--long", "--full-tree", commit, stdout_as_string=False)
+            listing = _listing(reader, commit)
         except (GitError, OSError) as error:
             raise BrokenMirror(commit, error) from error
         self._entries = {entry.path: entry for entry in _listed(listing)}
@@ -259,12 +262,11 @@ class CommitTree:
         if entry is None or entry.mode not in (Mode.FILE, Mode.LINK):
             raise FileNotFoundError(f"{path} is not a file of this commit")
         try:
-            _, _, _, stream = self._reader.stream_object_data(entry.id)
-            data: bytes = stream.read(min(limit, entry.size)) if entry.size else b""
-            stream.read()  # the next answer begins behind the rest of this one
+            if entry.size > limit:
+                return _first_bytes(self._reader.cat_file("blob", entry.id, as_process=True), limit)
+            return self._reader.get_object_data(entry.id)[3] if entry.size else b""
         except (GitError, OSError, ValueError) as error:
             raise BrokenMirror(self._commit, error) from error
-        return data
 
     def subtree_id(self, path: str) -> str:
         if not path:
@@ -273,12 +275,34 @@ class CommitTree:
         return entry.id if entry else ""
 
 
+def _listing(reader: git.Git, commit: str) -> bytes:
+    """The whole listing, or SourceError: a tree of a few kilobytes can unfold to billions of paths."""
+    listing = _first_bytes(
+        reader.ls_tree("-r", "-t", "-z", "--long", "--full-tree", commit, as_process=True), _LISTING_LIMIT
+    )
+    if len(listing) == _LISTING_LIMIT or listing.count(b"\0") > ENTRY_LIMIT:
+        raise SourceError(Reason.SOURCE_REFUSED, f"the commit lists more than {ENTRY_LIMIT} entries")
+    return listing
+
+
+def _first_bytes(process: git.Git.AutoInterrupt, limit: int) -> bytes:
+    """The beginning of what a process has to say; GitError when it could not say that much and failed."""
+    proc = process.proc
+    assert proc is not None
+    assert proc.stdout is not None
+    try:
+        said: bytes = proc.stdout.read(limit)
+        if len(said) < limit:
+            process.wait()
+    finally:
+        proc.kill()
+        proc.communicate()
+    return said
+
+
 def _listed(listing: bytes) -> Iterator[Entry]:
     """`<mode> <type> <id> <size>TAB<path>NUL`, as ls-tree writes it."""
-    lines = listing.split(b"\0")
-    if len(lines) > ENTRY_LIMIT:
-        raise SourceError(Reason.SOURCE_REFUSED, f"the commit has more than {ENTRY_LIMIT} entries")
-    for line in lines:
+    for line in listing.split(b"\0"):
         if line:
             about, _, path = line.partition(b"\t")
             mode, _, identity, size = about.decode("ascii").split()
@@ -289,7 +313,7 @@ def _listed(listing: bytes) -> Iterator[Entry]:
 def _opened(mirror: Path) -> Iterator[git.Git]:
     """GitPython on a mirror, with its helper processes ended afterwards."""
     reader = git.Git(mirror)
-    with command.environment("", ANONYMOUS) as environment:
+    with gitcommand.environment("", ANONYMOUS) as environment:
         reader.update_environment(**environment, **_places(mirror))
         try:
             yield reader

@@ -37,6 +37,10 @@ class Contents:
         entry = self.by_path.get(path)
         return entry.mode if entry else None
 
+    def size(self, path: str) -> int:
+        entry = self.by_path.get(path)
+        return entry.size if entry else 0
+
     def is_directory(self, path: str) -> bool:
         return self.mode(path) is Mode.DIRECTORY
 

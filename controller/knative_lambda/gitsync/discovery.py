@@ -42,6 +42,8 @@ class Limits:
     findings: int = FINDINGS_LIMIT
     files: int = 20_000
     """YAML files that are looked into."""
+    parsed_bytes: int = 32 * 2**20
+    """Bytes of those that declare functions, for parsing takes about a second per MiB."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -57,6 +59,10 @@ class Read:
     """(path, id) of everything else that was looked at."""
     declared: tuple[Declared, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.declared or self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +111,16 @@ def _read_all(
     files: Contents, path: str, *, namespace: str, limits: Limits, known: Mapping[str, Read]
 ) -> dict[str, Read]:
     reads: dict[str, Read] = {}
+    parsed = 0
     for count, file in enumerate(_candidates(files, path)):
         if count >= limits.files:
             raise SourceError(Reason.SOURCE_REFUSED, f"more than {limits.files} YAML files; set spec.path")
         before = known.get(file)
         reads[file] = before if before and _still_true(before, file, files) else _read(files, file, namespace)
+        parsed += 0 if reads[file] is before or reads[file].is_empty else files.size(file)
+        if parsed > limits.parsed_bytes:
+            words = f"the function files hold more than {limits.parsed_bytes // 2**20} MiB; set spec.path"
+            raise SourceError(Reason.SOURCE_REFUSED, words)
     return reads
 
 

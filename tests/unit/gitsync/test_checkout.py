@@ -14,10 +14,10 @@ import pytest
 
 from knative_lambda.api.conditions import Reason
 from knative_lambda.api.repository import Ref
-from knative_lambda.gitsync import command
 from knative_lambda.gitsync.base import Remote
 from knative_lambda.gitsync.checkout import GitCheckout
 from knative_lambda.gitsync.tree import Mode, Tree
+from knative_lambda.sources import gitcommand
 from knative_lambda.sources.base import Credentials, SourceError
 from tests.unit.gitsync.repositories import AnyAddress, Repository
 
@@ -316,7 +316,7 @@ async def test_dangerous_urls_never_reach_git(url: str, tmp_path: Path) -> None:
 
 async def test_the_dial_policy_is_asked_before_anything_is_dialled(tmp_path: Path) -> None:
     class Nothing:
-        def check(self, url: str) -> None:
+        def addresses(self, url: str) -> tuple[str, ...]:
             raise SourceError(Reason.SOURCE_REFUSED, f"no calls to {url}")
 
     checkout = GitCheckout(tmp_path, policy=Nothing())
@@ -337,7 +337,7 @@ async def test_ssh_needs_a_key_and_known_hosts(checkout: GitCheckout) -> None:
 
 def test_private_files_are_private_and_gone_afterwards() -> None:
     credentials = Credentials({"identity": "KEY", "known_hosts": "HOSTS"})
-    with command.environment("ssh://git@host/x.git", credentials) as environment:
+    with gitcommand.environment("ssh://git@host/x.git", credentials) as environment:
         home = Path(environment["HOME"])
         assert (home / "identity").stat().st_mode & 0o777 == 0o600
         assert "KEY" not in environment["GIT_SSH_COMMAND"]
@@ -349,7 +349,7 @@ def test_the_environment_of_the_machine_takes_no_part(monkeypatch: pytest.Monkey
     monkeypatch.setenv("GIT_DIR", "/somewhere")
     monkeypatch.setenv("GIT_CONFIG_PARAMETERS", "'core.sshCommand=x'")
     monkeypatch.setenv("SECRET_OF_THE_MACHINE", "x")
-    with command.environment("https://host/x.git", Credentials()) as environment:
+    with gitcommand.environment("https://host/x.git", Credentials()) as environment:
         assert not {"GIT_DIR", "GIT_CONFIG_PARAMETERS", "SECRET_OF_THE_MACHINE"} & environment.keys()
 
 
@@ -364,6 +364,32 @@ async def test_another_git_dir_in_the_environment_is_not_read(
     remote = Remote(repository.url, MAIN)
     await checkout.fetch(remote, commit)
     assert await checkout.inspect(remote, commit, paths) == ["f"]
+
+
+async def test_a_tree_that_unfolds_without_end_is_refused(repository: Repository, checkout: GitCheckout) -> None:
+    inner = repository.git("hash-object", "-w", "--stdin", feed="x")
+    kind, mode = "blob", "100644"
+    for _ in range(8):
+        lines = "".join(f"{mode} {kind} {inner}\td{number}\n" for number in range(10))
+        inner = repository.git("mktree", feed=lines)
+        kind, mode = "tree", "040000"
+    commit = repository.git("commit-tree", inner, "-m", "bomb")
+    repository.git("update-ref", "refs/heads/main", commit)
+    remote = Remote(repository.url, MAIN)
+    await checkout.fetch(remote, commit)
+    with pytest.raises(SourceError, match="entries") as caught:
+        await checkout.inspect(remote, commit, paths)
+    assert caught.value.reason is Reason.SOURCE_REFUSED
+
+
+async def test_a_huge_file_is_read_as_far_as_asked_and_the_next_one_well(
+    repository: Repository, checkout: GitCheckout
+) -> None:
+    commit = repository.commit({"huge.yaml": "x" * 3_000_000, "small": "y"})
+    remote = Remote(repository.url, MAIN)
+    await checkout.fetch(remote, commit)
+    both = await checkout.inspect(remote, commit, lambda tree: (tree.read("huge.yaml", 10), tree.read("small", 10)))
+    assert both == (b"x" * 10, b"y")
 
 
 async def test_one_mirror_serves_many_at_once(repository: Repository, checkout: GitCheckout) -> None:

@@ -120,7 +120,9 @@ class OldHandler(gitserver._Handler):
     """Speaks only the first version of git's protocol, in which a server gives out no commit that no ref names."""
 
     def _environment(self, path: str, query: str) -> dict[str, str]:
-        return {name: value for name, value in super()._environment(path, query).items() if not name.endswith("GIT_PROTOCOL")}
+        told = super()._environment(path, query)
+        told.pop("HTTP_GIT_PROTOCOL", None)
+        return told
 
 
 @pytest.fixture

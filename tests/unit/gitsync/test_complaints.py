@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knative_lambda.api.conditions import Reason
-from knative_lambda.gitsync import complaints
+from knative_lambda.sources import gitcomplaints as complaints
 
 
 @pytest.mark.parametrize(

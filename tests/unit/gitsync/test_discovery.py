@@ -261,6 +261,9 @@ def test_numbers_are_bounded() -> None:
     assert [one.function for one in limited.findings] == ["c"]
     with pytest.raises(SourceError, match="YAML files"):
         found(files, limits=Limits(files=2))
+    with pytest.raises(SourceError, match="more than 0 MiB"):
+        found(files, limits=Limits(parsed_bytes=50))
+    assert found(files, limits=Limits(parsed_bytes=50), known=found(files).known).functions
 
 
 def test_many_findings_are_counted_in_the_last_one() -> None:
