@@ -63,8 +63,11 @@ def _inside(path: str) -> str:
 
 
 def _as_text(value: Any) -> Any:
-    """Kubernetes takes `cpu: 1` for `cpu: "1"`; true is no quantity."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """An API server takes `cpu: 1` for `cpu: "1"`, but not `cpu: 0.5`, for int-or-string is all that a CRD can say."""
+    if isinstance(value, float):
+        # pydantic makes findings of ValueErrors only
+        raise ValueError(f'write a fraction as text, "{value}", or with a unit, such as 500m')  # noqa: TRY004
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]

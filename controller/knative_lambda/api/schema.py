@@ -125,7 +125,7 @@ def _tidied(node: Any) -> Any:
         node = {**node, "additionalProperties": False}
     tidied = {key: _tidied(child) for key, child in node.items() if not _is_noise(key, child)}
     if node.get("x-quantity"):
-        tidied["type"] = ["string", "number"]
+        tidied["type"] = ["string", "integer"]
     return tidied
 
 

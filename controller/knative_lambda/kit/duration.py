@@ -12,7 +12,7 @@ _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 def parse(text: str) -> timedelta:
     """`1h30m` as a timedelta; raises ValueError with the accepted form."""
-    found = _PARTS.match(text)
+    found = _PARTS.fullmatch(text)
     if not text or found is None:
         raise ValueError(f"{text!r} is not a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m")
     seconds = sum(int(part[:-1]) * _UNITS[part[-1]] for part in found.groups() if part)

@@ -80,6 +80,11 @@ def test_quantities_that_are_numbers_become_texts() -> None:
     assert (fn.spec.resources.limits.cpu, fn.spec.resources.limits.memory) == ("1", "134217728")
 
 
+def test_a_fraction_that_is_a_number_is_refused_with_what_to_write_instead() -> None:
+    with pytest.raises(ValidationError, match=r'write a fraction as text, "0\.5", or with a unit, such as 500m'):
+        function.parse(documents.at(documents.function(), "spec.resources.limits.cpu", 0.5))
+
+
 def test_fields_that_a_later_release_wrote_into_the_status_are_passed_over() -> None:
     document = documents.function() | {"status": {"phase": "Ready", "invented": {"later": True}}}
     assert function.parse(document).status.phase == "Ready"

@@ -26,7 +26,7 @@ def test_a_duration_is_seconds(text: str, seconds: int) -> None:
     assert duration.seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "30", "5 m", "1d", "-5m", "1.5h", "30s5m", "m", "5m\n5m"])
+@pytest.mark.parametrize("text", ["", "30", "5 m", "1d", "-5m", "1.5h", "30s5m", "m", "5m\n", "5m\n5m"])
 def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="such as 30s, 5m or 1h30m"):
         duration.parse(text)
