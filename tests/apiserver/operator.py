@@ -27,6 +27,7 @@ class Operator:
         self._environment = os.environ | {
             "KN_LAMBDA_CACHE_DIR": str(folder / "cache"),
             "KN_LAMBDA_ALLOW_NETWORKS": "127.0.0.0/8",
+            "KN_LAMBDA_BUILD_RETRIES": "0",
             "PYTHONWARNINGS": "default",
         }
         self.log_file = folder / "controller.log"

@@ -18,9 +18,9 @@ from knative_lambda.api.meta import Key
 from knative_lambda.reconcile.world import ReconcileSettings
 from tests.apiserver.operator import Operator
 from tests.benchmarks import bare
-from tests.testbed.fixtures import project_crds
 from tests.benchmarks.table import Figure
 from tests.testbed import assets
+from tests.testbed.fixtures import project_crds
 from tests.testbed.kubernetes import KubernetesBed
 
 ROUNDS = 3

@@ -161,6 +161,7 @@ class KubernetesBed:
             names = list(pool.map(self._put_crd, manifests))
         self.crds += [name for name in names if name not in self.crds]
         processes.wait_until(lambda: self._established(names), what=f"CRDs {names}", timeout=60)
+        processes.wait_until(lambda: all(map(self._is_listed, manifests)), what=f"storage of {names}", timeout=60)
         return names
 
     def create_namespace(self, name: str, labels: dict[str, str] | None = None) -> str:
@@ -313,6 +314,18 @@ class KubernetesBed:
             if condition["type"] == "Established" and condition["status"] == "True"
         }
         return served.issuperset(names)
+
+    def _is_listed(self, crd: dict[str, Any]) -> bool:
+        """An established kind is answered with 429 until its storage is initialised."""
+        spec = crd["spec"]
+        version = next(one["name"] for one in spec["versions"] if one["served"])
+        try:
+            self._api.get(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", limit=1)
+        except ApiError as error:
+            if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                raise
+            return False
+        return True
 
     def _etcd_call(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(  # etcd's JSON gateway, on loopback

@@ -1,0 +1,111 @@
+"""The controller's process: caches, queues, runners and the Lease, started and ended in order.
+
+Called by `kn-lambda controller`. Only this package knows which adapter stands behind which port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from knative_lambda import __version__
+from knative_lambda.api import kinds
+from knative_lambda.api.meta import Kind
+from knative_lambda.cluster.base import WriteFenced
+from knative_lambda.kit.clock import SystemClock
+from knative_lambda.machinery.election import Election
+from knative_lambda.machinery.process import Service, freeze_when_synced, serve
+from knative_lambda.machinery.recorder import Recorder
+from knative_lambda.settings import Settings
+from knative_lambda.wiring import adapters, caches, functions, repositories
+from knative_lambda.wiring.caches import Caches, Scope
+from knative_lambda.wiring.farewell import Farewell
+from knative_lambda.wiring.ports import Ports
+
+log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Asked before every write leaves: Leases pass, everything else only while this process leads."""
+
+    def __init__(self) -> None:
+        self.election: Election | None = None
+        """None where no Lease is held because there is only one replica."""
+
+    def is_open(self) -> bool:
+        return self.election is None or self.election.may_write()
+
+    def check(self, kind: Kind) -> None:
+        """Raises WriteFenced."""
+        if kind != kinds.LEASE and not self.is_open():
+            raise WriteFenced(f"refused to write {kind}: this process does not lead")
+
+
+async def run(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Runs a controller until `stop` is set; returns after everything ended in order."""
+    clock, gate = SystemClock(), Gate()
+    cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
+    recorder = Recorder(cluster, clock=clock, instance=settings.identity)
+    ports = Ports(cluster=cluster, bus=adapters.bus(settings, clock=clock), recorder=recorder, clock=clock)
+    scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
+    watched = caches.make(cluster, scope, clock=clock)
+    log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
+    try:
+        await ports.bus.start()
+        await serve(_stages(settings, ports, watched, gate), stop=stop, clock=clock)
+    finally:
+        await ports.bus.close()
+        await cluster.close()
+    log.info("controller stopped")
+
+
+def _stages(settings: Settings, ports: Ports, watched: Caches, gate: Gate) -> list[list[Service]]:
+    """Started first to last, ended last to first: what reads, what tells, what writes."""
+    farewell = Farewell(ports.bus, clock=ports.clock, is_leader=gate.is_open)
+    watched.functions.on_change(farewell.heard)
+    lead = _lead_when_synced(settings, ports, watched)
+    if settings.leader_elect:
+        gate.election = _election(settings, ports)
+        lead = partial(gate.election.run, lead)
+    return [
+        [Service(f"informer {informer.kind}", informer.run) for informer in watched.all()],
+        [
+            Service("recorder", ports.recorder.run, drain=ports.recorder.drain),
+            Service("farewell", farewell.run, drain=farewell.drain),
+        ],
+        [Service("garbage collection", partial(_freeze, watched)), Service("controllers", lead)],
+    ]
+
+
+def _lead_when_synced(settings: Settings, ports: Ports, watched: Caches) -> Callable[[], Awaitable[None]]:
+    """What a leader runs; nothing is decided before every cache is full."""
+    runners = (functions.runner(settings, ports, watched), repositories.runner(settings, ports, watched))
+
+    async def lead() -> None:
+        for informer in watched.all():
+            await informer.wait_synced()
+        log.info("controller ready", functions=len(watched.functions.store))
+        async with asyncio.TaskGroup() as group:
+            for runner in runners:
+                group.create_task(runner.run(), name=runner.name)
+
+    return lead
+
+
+def _election(settings: Settings, ports: Ports) -> Election:
+    return Election(
+        ports.cluster,
+        clock=ports.clock,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+    )
+
+
+async def _freeze(watched: Caches) -> None:
+    """Takes the filled caches out of garbage collection, and stays, as a service must."""
+    await freeze_when_synced([informer.wait_synced for informer in watched.all()])
+    await asyncio.Event().wait()

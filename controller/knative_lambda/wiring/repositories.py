@@ -1,0 +1,56 @@
+"""The controller of FunctionRepositories: its world, its queue and what wakes it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from knative_lambda.api.meta import Key
+from knative_lambda.gitsync.checkout import GitCheckout
+from knative_lambda.gitsync.handlers import function_changed, repository_changed
+from knative_lambda.gitsync.loop import sync
+from knative_lambda.gitsync.observed import RepositorySeen
+from knative_lambda.gitsync.requests import SyncRequests
+from knative_lambda.gitsync.world import SyncWorld
+from knative_lambda.machinery.queue import WorkQueue
+from knative_lambda.machinery.runner import Runner
+from knative_lambda.resources.observed import FunctionSeen
+from knative_lambda.settings import Settings
+from knative_lambda.wiring import adapters
+from knative_lambda.wiring.caches import Caches
+from knative_lambda.wiring.ports import Ports
+
+WORKERS = 8
+"""Repositories that are synced at once; their git processes share a smaller pool."""
+GIT_FOLDER = "git"
+
+
+def runner(settings: Settings, ports: Ports, watched: Caches) -> Runner[Key]:
+    """Hangs the handlers on the informers; the runner is started by whoever leads."""
+    queue: WorkQueue[Key] = WorkQueue(clock=ports.clock)
+    _listen(watched, queue)
+    checkout = GitCheckout(
+        settings.cache_dir / GIT_FOLDER, policy=adapters.dial_policy(settings), workers=settings.git_workers
+    )
+    world = SyncWorld(
+        cluster=ports.cluster,
+        clock=ports.clock,
+        repositories=watched.repositories.store,
+        functions=watched.functions.store,
+        checkout=checkout,
+        requests=SyncRequests(queue.add),
+        recorder=ports.recorder,
+    )
+    return Runner("repositories", queue, partial(sync, world=world), clock=ports.clock, workers=WORKERS)
+
+
+def _listen(watched: Caches, queue: WorkQueue[Key]) -> None:
+    def repository(_key: Key, old: RepositorySeen | None, new: RepositorySeen | None) -> None:
+        for key in repository_changed(old, new):
+            queue.add(key)
+
+    def function(_key: Key, old: FunctionSeen | None, new: FunctionSeen | None) -> None:
+        for key in function_changed(old, new):
+            queue.add(key)
+
+    watched.repositories.on_change(repository)
+    watched.functions.on_change(function)
