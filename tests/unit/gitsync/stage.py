@@ -11,7 +11,7 @@ from typing import Any, Literal
 from knative_lambda.api import conditions, crd, kinds, meta
 from knative_lambda.api.conditions import Condition, ConditionType
 from knative_lambda.api.meta import Key
-from knative_lambda.api.repository import FunctionRepository
+from knative_lambda.api.repository import FunctionRepository, RepositoryStatus
 from knative_lambda.api.repository import parse as parse_repository
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.gitsync import handlers, loop
@@ -152,7 +152,8 @@ class Stage:
         return parse_repository(await self.cluster.get(kinds.FUNCTION_REPOSITORY, KEY))
 
     async def condition(self, kind: ConditionType) -> Condition | None:
-        return conditions.find((await self.repo()).status.conditions, kind)
+        obj = await self.cluster.get(kinds.FUNCTION_REPOSITORY, KEY)
+        return conditions.find(RepositoryStatus.model_validate(obj.get("status", {})).conditions, kind)
 
     async def reason(self, kind: ConditionType) -> str:
         """Status/Reason of a condition, or nothing."""
