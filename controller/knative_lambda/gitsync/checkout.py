@@ -92,7 +92,11 @@ class GitCheckout:
         await asyncio.to_thread(self._pool.shutdown, wait=True)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except OSError as error:
+            words = f"the folder of git mirrors cannot be used: {error.strerror or type(error).__name__}"
+            raise SourceError(Reason.UNREACHABLE, words, retry=True) from error
 
     # Asking.
 
@@ -301,12 +305,17 @@ def _first_bytes(process: git.Git.AutoInterrupt, limit: int) -> bytes:
 
 
 def _listed(listing: bytes) -> Iterator[Entry]:
-    """`<mode> <type> <id> <size>TAB<path>NUL`, as ls-tree writes it."""
+    """`<mode> <type> <id> <size>TAB<path>NUL`, as ls-tree writes it; a mode that git does not know holds nothing."""
     for line in listing.split(b"\0"):
         if line:
             about, _, path = line.partition(b"\t")
             mode, _, identity, size = about.decode("ascii").split()
-            yield Entry(path.decode("utf-8", "replace"), _MODES[mode[:3]], int(size) if size != "-" else 0, identity)
+            yield Entry(
+                path.decode("utf-8", "replace"),
+                _MODES.get(mode[:3], Mode.SUBMODULE),
+                int(size) if size != "-" else 0,
+                identity,
+            )
 
 
 @contextlib.contextmanager

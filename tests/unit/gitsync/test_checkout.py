@@ -392,6 +392,18 @@ async def test_a_huge_file_is_read_as_far_as_asked_and_the_next_one_well(
     assert both == (b"x" * 10, b"y")
 
 
+async def test_a_folder_that_cannot_be_written_is_told_and_tried_again(repository: Repository, tmp_path: Path) -> None:
+    commit = repository.commit({"f": "1"})
+    (tmp_path / "file").touch()
+    checkout = GitCheckout(tmp_path / "file", policy=AnyAddress(), protocols=("file",))
+    try:
+        with pytest.raises(SourceError, match="folder of git mirrors") as caught:
+            await checkout.fetch(Remote(repository.url, MAIN), commit)
+    finally:
+        await checkout.close()
+    assert caught.value.retry
+
+
 async def test_one_mirror_serves_many_at_once(repository: Repository, checkout: GitCheckout) -> None:
     commit = repository.commit({"f": "1"})
     remote = Remote(repository.url, MAIN)
