@@ -112,19 +112,26 @@ def _structural(node: Any, defs: Schema) -> Any:
     node = _resolved(node, defs)
     found: Schema = {}
     for name, value in node.items():
-        if name == "properties":
-            found[name] = {key: _structural(child, defs) for key, child in value.items()}
-        elif name == "items" or (name == "additionalProperties" and isinstance(value, dict)):
-            found[name] = _structural(value, defs)
-        elif name == "additionalProperties":
-            if value is True:
-                found["x-kubernetes-preserve-unknown-fields"] = True
-        elif name == "default":
-            if (default := pruned(value)) not in _EMPTY:
-                found[name] = default
-        elif name not in _DROPPED:
-            found[name] = value
+        found |= _word(name, value, defs)
     return _with_kubernetes_words(node, found)
+
+
+def _word(name: str, value: Any, defs: Schema) -> Schema:
+    """What becomes of one word of JSON Schema."""
+    match name:
+        case "properties":
+            return {name: {key: _structural(child, defs) for key, child in value.items()}}
+        case "items":
+            return {name: _structural(value, defs)}
+        case "additionalProperties" if isinstance(value, dict):
+            return {name: _structural(value, defs)}
+        case "additionalProperties":
+            return {"x-kubernetes-preserve-unknown-fields": True} if value else {}
+        case "default":
+            default = pruned(value)
+            return {} if default in _EMPTY else {name: default}
+        case _:
+            return {} if name in _DROPPED else {name: value}
 
 
 def _with_kubernetes_words(node: Schema, found: Schema) -> Schema:

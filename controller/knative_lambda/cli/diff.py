@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from knative_lambda.cli.failures import FAULT, FOUND
+from knative_lambda.cli.failures import FOUND
 from knative_lambda.cli.output import Form, Output, console, write_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def diff(
     from knative_lambda.cli import workspace
 
     found = [workspace.read(path, root=root) for path in paths]
-    _refuse_findings(found)
+    workspace.refuse_findings(found)
     asked = namespace or config.namespace(kubeconfig, context)
     differences = asyncio.run(_differences(found, namespace=asked, kubeconfig=kubeconfig, context=context))
     if output is Form.JSON:
@@ -58,16 +58,6 @@ def diff(
         _print(differences, count=sum(len(one.functions) for one in found), namespace=asked)
     if differences:
         raise typer.Exit(FOUND)
-
-
-def _refuse_findings(found: list[Workspace]) -> None:
-    """A function that is not valid has no other side; the findings go to stderr."""
-    out = console(stderr=True)
-    findings = [(one, finding) for one in found for finding in one.findings]
-    for one, finding in findings:
-        out.print(str(finding.model_copy(update={"file": one.shown(finding.file)})))
-    if findings:
-        raise typer.Exit(FAULT)
 
 
 async def _differences(

@@ -33,9 +33,15 @@ def console(*, stderr: bool = False) -> Console:
         file=sys.stderr if stderr else sys.stdout,
         color_system=None if plain else "auto",
         highlight=False,
+        emoji=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def printable(text: str) -> str:
+    """One line without control characters: a repository must not talk to the terminal of who checks it."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def write_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from knative_lambda.cli.failures import FAULT, FOUND, Fault
+from knative_lambda.cli.failures import FOUND, Fault
 from knative_lambda.cli.output import Form, Output, console, write, write_json
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def render(
     from knative_lambda.wiring import adapters
 
     found = workspace.read(path, root=root)
-    _refuse_findings(found)
+    workspace.refuse_findings([found])
     repo = _repository(found, repository)
     chosen = adapters.reconcile_settings(configuration.load(file=config, events="none"))
     pin = commit or rendering.EXAMPLE_COMMIT
@@ -58,14 +58,6 @@ def render(
     _show(rendered, output)
     if any(one.problems for one in rendered):
         raise typer.Exit(FOUND)
-
-
-def _refuse_findings(found: Workspace) -> None:
-    out = console(stderr=True)
-    for finding in found.findings:
-        out.print(str(finding.model_copy(update={"file": found.shown(finding.file)})))
-    if found.findings:
-        raise typer.Exit(FAULT)
 
 
 def _repository(found: Workspace, file: Path | None) -> FunctionRepository | None:

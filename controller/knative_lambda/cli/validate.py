@@ -65,11 +65,11 @@ def _finding(found: Workspace, number: int) -> dict[str, Any]:
 
 
 def _print(found: list[Workspace]) -> None:
-    """Findings in a form that editors can jump to, then one line that sums up."""
+    """The findings, then one line that sums up."""
     out = console()
     for one in found:
-        for finding in one.findings:
-            out.print(str(finding.model_copy(update={"file": one.shown(finding.file)})))
+        for line in one.lines():
+            out.print(line)
     functions = sum(len(one.functions) for one in found)
     repositories = sum(len(one.repositories) for one in found)
     findings = sum(len(one.findings) for one in found)

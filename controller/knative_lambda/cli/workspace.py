@@ -7,17 +7,19 @@ paths mean the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from pydantic import ValidationError
 
 from knative_lambda.api import kinds, repository
 from knative_lambda.api.meta import API_VERSION
 from knative_lambda.api.repository import Finding, FunctionRepository
-from knative_lambda.cli.failures import Fault
+from knative_lambda.cli.failures import FAULT, Fault
+from knative_lambda.cli.output import console, printable
 from knative_lambda.gitsync import discovery, document
 from knative_lambda.gitsync.discovery import FUNCTION_FILES, Limits
 from knative_lambda.gitsync.document import DocumentError
@@ -58,6 +60,10 @@ class Workspace:
         here = Path.cwd()
         return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
+    def lines(self) -> list[str]:
+        """The findings as file:line: pointer: message, which editors can jump to."""
+        return [printable(str(one.model_copy(update={"file": self.shown(one.file)}))) for one in self.findings]
+
 
 def read(path: Path, *, root: Path | None = None) -> Workspace:
     """Everything below a directory, or in one file. Faults when the path is not there or holds no function.
@@ -77,6 +83,16 @@ def read(path: Path, *, root: Path | None = None) -> Workspace:
             f"{path} holds no function: there is no function.yaml, no LambdaFunction and no FunctionRepository manifest"
         )
     return found
+
+
+def refuse_findings(found: Sequence[Workspace]) -> None:
+    """Ends a command that needs valid functions: the findings go to stderr."""
+    lines = [line for one in found for line in one.lines()]
+    out = console(stderr=True)
+    for line in lines:
+        out.print(line)
+    if lines:
+        raise typer.Exit(FAULT)
 
 
 def repositories(found: Workspace) -> tuple[Repository, ...]:

@@ -107,6 +107,14 @@ def test_mistakes_are_told_in_words(terminal: Terminal, text: str, words: str) -
     assert words in ended.out
 
 
+def test_a_repository_cannot_talk_to_the_terminal(terminal: Terminal) -> None:
+    _function(terminal, "one", GOOD + '  "\\e[31m:bug:": 1\n')
+    ended = terminal.run("validate", ".")
+    assert ended.code == 1
+    assert "\x1b" not in ended.out
+    assert "unknown field \\x1b[31m:bug:" in ended.out
+
+
 def test_two_functions_of_one_name_are_both_found(terminal: Terminal) -> None:
     terminal.file("a.yaml", INLINE.replace("NAME", "same"))
     terminal.file("b.yaml", INLINE.replace("NAME", "same"))
