@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -328,6 +329,16 @@ def test_digest_of_another_jobs_pod_is_not_trusted() -> None:
     assert decided(fn, jobs=(job,), pods=(forged,)).says(BUILD)[0] is Status.UNKNOWN
 
 
+def test_digest_of_a_failed_attempt_is_not_trusted() -> None:
+    fn = gen.lambda_function("hello", gen.building())
+    job = gen.job(fn, gen.complete())
+    later = gen.NOW + timedelta(seconds=1)
+    failed = replace(gen.pod(job, exit_code=1, message=gen.OTHER_DIGEST), created=later)
+    found = decided(fn, jobs=(job,), pods=(failed, gen.pod(job)))
+    assert found.status.build_status is not None
+    assert found.status.build_status.image_uri.endswith(gen.IMAGE_DIGEST)
+
+
 def test_digest_before_the_job_is_complete_is_not_trusted() -> None:
     fn = gen.lambda_function("hello", gen.building())
     job = gen.job(fn)
@@ -442,6 +453,12 @@ def test_service_without_an_owner_is_a_strangers() -> None:
     fn = gen.lambda_function("hello", gen.held(), gen.built())
     service = gen.service(fn, lambda raw: raw["metadata"].pop("ownerReferences"))
     assert decided(fn, service=service).writes == []
+
+
+def test_label_does_not_make_a_child_ours_where_an_owner_reference_could() -> None:
+    fn = gen.lambda_function()
+    forged = gen.job(fn, lambda raw: raw["metadata"].pop("ownerReferences"))
+    assert decided(fn, jobs=(forged,)).says(BUILD) == (Status.FALSE, Reason.NOT_OWNED)
 
 
 def test_service_of_the_functions_former_life_is_waited_for() -> None:

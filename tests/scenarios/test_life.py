@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 
-from knative_lambda.api import kinds, meta
+from knative_lambda.api import crd, kinds, meta
 from knative_lambda.api.conditions import Reason
-from knative_lambda.cluster.base import ClusterError, Forbidden, NotFound, Unavailable
+from knative_lambda.api.meta import FIELD_MANAGER, Kind
+from knative_lambda.cluster.base import ClusterError, Forbidden, NotFound, Object, Unavailable
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.reconcile.loop import reconcile
 from knative_lambda.resources import names
@@ -145,6 +148,40 @@ async def _image_of_service(stage: Stage) -> str:
     service = await stage.cluster.get(kinds.SERVICE, HELLO)
     image: str = service["spec"]["template"]["spec"]["containers"][0]["image"]
     return image
+
+
+class NormalisingCluster(MemoryCluster):
+    """An admission webhook that writes a field of ours otherwise, whatever we say."""
+
+    async def apply(self, kind: Kind, obj: Object, *, manager: str = FIELD_MANAGER, force: bool = True) -> Object:
+        sent = deepcopy(obj)
+        if kind == kinds.SERVICE:
+            sent["spec"]["template"]["spec"]["timeoutSeconds"] = 1
+        return await super().apply(kind, sent, manager=manager, force=force)
+
+
+async def test_field_that_a_webhook_rewrites_is_not_fought_over() -> None:
+    stage = Stage()
+    stage.cluster = NormalisingCluster(clock=stage.clock, definitions=crd.definitions(), kinds=KNATIVE)
+    async with stage.controller().running() as controller:
+        await stage.create(gen.with_source(gen.image()))
+
+        async def written() -> bool:
+            return bool(await stage.all(kinds.SERVICE))
+
+        await until(written)
+        await stage.serve()
+
+        async def ready() -> bool:
+            return await _is_ready(stage)
+
+        await until(ready)
+        await stage.annotate(meta.ANNOTATION_RECONCILE, "now")
+        await asyncio.sleep(0.1)
+    assert controller.life.writes.count("apply Service") == 1
+    again = stage.controller()
+    await again.settle()
+    assert again.life.writes.count("apply Service") == 1
 
 
 async def test_deleted_service_comes_back() -> None:
