@@ -14,7 +14,7 @@ from knative_lambda.reconcile.world import World
 async def reconcile(key: Key, world: World) -> Requeue | None:
     """Brings one LambdaFunction a step nearer to its spec. Called by machinery.runner.
 
-    Raises the ClusterError of a write that failed for now; the queue backs off for this key.
+    Raises the ClusterError of a write that may succeed later; the queue backs off for this key.
     """
     seen = await observe(key, world)  # reads only
     if seen is None:
