@@ -26,21 +26,10 @@ class StandIns:
     knative: Knative
 
 
-@pytest.fixture(scope="session")
-def _standins(kubernetes_bed: KubernetesBed) -> Iterator[StandIns]:
-    with (
-        Kubelet(kubeconfig=kubernetes_bed.kubeconfig) as kubelet,
-        Knative(kubeconfig=kubernetes_bed.kubeconfig) as knative,
-    ):
-        yield StandIns(kubelet, knative)
-
-
 @pytest.fixture
-def standins(_standins: StandIns) -> Iterator[StandIns]:
+def standins(kubelet: Kubelet, knative: Knative) -> StandIns:
     """The session's, with every outcome back to success after the test."""
-    yield _standins
-    _standins.kubelet.outcomes.clear()
-    _standins.knative.outcomes.clear()
+    return StandIns(kubelet, knative)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ CONTEXT_CONTAINER = "build-context"
 KANIKO_CONTAINER = "kaniko"
 TERMINATION_LOG = "/dev/termination-log"
 NONROOT = 65532
+ALLOW_NETWORKS = "KN_LAMBDA_ALLOW_NETWORKS"
+"""Environment variable of our own settings, read by `kn-lambda build-context`."""
 
 _KANIKO_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "SETFCAP"]
 """What unpacking and changing image layers takes; Pod Security `baseline` allows them."""
@@ -50,6 +52,8 @@ class BuildSettings:
     backoff_limit: int = 3
     ttl_seconds: int = 3600
     cache: bool = True
+    allow_networks: tuple[str, ...] = ()
+    """What the controller may dial although it is refused by rule; the init container is told the same."""
     resources: BuildResources = field(default_factory=BuildResources)
 
 
@@ -149,7 +153,7 @@ def _context_container(build: Build, settings: BuildSettings, *, with_credential
         "name": CONTEXT_CONTAINER,
         "image": settings.builder_image,
         "command": ["kn-lambda", "build-context"],
-        "env": [{"name": build_request.VARIABLE, "value": build.request}],
+        "env": _context_environment(build, settings),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "runAsNonRoot": True,
@@ -162,6 +166,13 @@ def _context_container(build: Build, settings: BuildSettings, *, with_credential
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": mounts,
     }
+
+
+def _context_environment(build: Build, settings: BuildSettings) -> list[Manifest]:
+    request = [{"name": build_request.VARIABLE, "value": build.request}]
+    if not settings.allow_networks:
+        return request
+    return [*request, {"name": ALLOW_NETWORKS, "value": ",".join(settings.allow_networks)}]
 
 
 def _kaniko_container(build: Build, settings: BuildSettings, *, with_credentials: bool) -> Manifest:

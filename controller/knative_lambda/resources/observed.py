@@ -240,7 +240,7 @@ def project_service(obj: dict[str, Any]) -> ServiceSeen:
         deleting="deletionTimestamp" in metadata,
         applied_hash=_text(_dict(metadata.get("annotations")).get(meta.ANNOTATION_APPLIED)),
         content=drift.packed(obj),
-        readiness=_readiness(obj),
+        readiness=_readiness(obj, cause="ConfigurationsReady"),
         url=_text(status.get("url")),
         address=_text(_dict(status.get("address")).get("url")),
         revision=_text(status.get("latestReadyRevisionName")),
@@ -284,8 +284,12 @@ def _job_state(obj: dict[str, Any]) -> tuple[JobState, dict[str, Any]]:
     return JobState.RUNNING, {}
 
 
-def _readiness(obj: dict[str, Any]) -> Readiness:
-    """`Ready` counts only for the generation that its controller has seen."""
+def _readiness(obj: dict[str, Any], *, cause: str = "Ready") -> Readiness:
+    """`Ready` counts only for the generation that its controller has seen.
+
+    `cause` names the condition that says why better than Ready does, when it is False too: of a Service whose first
+    revision fails, Ready only says that there is no revision.
+    """
     generation = _dict(obj.get("metadata")).get("generation", 0)
     if _dict(obj.get("status")).get("observedGeneration", generation) != generation:
         return Readiness()
@@ -294,7 +298,9 @@ def _readiness(obj: dict[str, Any]) -> Readiness:
     status = Status(told) if told in (Status.TRUE.value, Status.FALSE.value) else Status.UNKNOWN
     if status is not Status.FALSE:
         return Readiness(status=status)
-    return Readiness(status, _text(condition.get("reason")), _message(condition.get("message")))
+    deeper = _condition(obj, cause)
+    told_by = deeper if deeper.get("status") == Status.FALSE.value else condition
+    return Readiness(status, _text(told_by.get("reason")), _message(told_by.get("message")))
 
 
 def _condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 
 from knative_lambda.api.meta import Kind
@@ -11,6 +12,7 @@ from knative_lambda.cluster.transport import Tuning
 from knative_lambda.events.base import Bus
 from knative_lambda.events.none import NoBus
 from knative_lambda.events.rabbitmq import Options, RabbitMQBus
+from knative_lambda.gitsync.checkout import GitCheckout
 from knative_lambda.kit.clock import Clock
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.resources.images import Registries
@@ -56,6 +58,7 @@ def reconcile_settings(settings: Settings) -> ReconcileSettings:
             kaniko_image=settings.kaniko_image,
             namespace=settings.build_namespace,
             backoff_limit=settings.build_retries,
+            allow_networks=settings.allow_networks,
         ),
         runtimes=catalog.versions(),
     )
@@ -63,9 +66,15 @@ def reconcile_settings(settings: Settings) -> ReconcileSettings:
 
 def dial_policy(settings: Settings) -> DialPolicy:
     """Which addresses a source may be dialled at."""
-    return DialPolicy(allowed=settings.allow_networks)
+    api_server = os.environ.get("KUBERNETES_SERVICE_HOST")
+    return DialPolicy(settings.allow_networks, forbidden=[api_server] if api_server else [])
 
 
 def sources(settings: Settings) -> Sources:
     """Resolves every kind of source."""
     return SourceResolver(policy=dial_policy(settings), workers=settings.git_workers)
+
+
+def checkout(settings: Settings) -> GitCheckout:
+    """Bare mirrors below the cache folder."""
+    return GitCheckout(settings.cache_dir / "git", policy=dial_policy(settings), workers=settings.git_workers)

@@ -6,19 +6,20 @@ Called by `kn-lambda controller`. Only this package knows which adapter stands b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
 
 from knative_lambda import __version__
 from knative_lambda.api import kinds
-from knative_lambda.api.meta import Kind
+from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import WriteFenced
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.machinery.election import Election
 from knative_lambda.machinery.process import Service, freeze_when_synced, serve
 from knative_lambda.machinery.recorder import Recorder
+from knative_lambda.machinery.runner import Runner
 from knative_lambda.settings import Settings
 from knative_lambda.wiring import adapters, caches, functions, repositories
 from knative_lambda.wiring.caches import Caches, Scope
@@ -50,23 +51,31 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
     recorder = Recorder(cluster, clock=clock, instance=settings.identity)
     ports = Ports(cluster=cluster, bus=adapters.bus(settings, clock=clock), recorder=recorder, clock=clock)
+    checkout = adapters.checkout(settings)
     scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
     watched = caches.make(cluster, scope, clock=clock)
     log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
     try:
         await ports.bus.start()
-        await serve(_stages(settings, ports, watched, gate), stop=stop, clock=clock)
+        runners = (
+            functions.runner(settings, ports, watched),
+            repositories.runner(ports, watched, checkout=checkout),
+        )
+        await serve(_stages(settings, ports, watched, gate, runners), stop=stop, clock=clock)
     finally:
+        await checkout.close()
         await ports.bus.close()
         await cluster.close()
     log.info("controller stopped")
 
 
-def _stages(settings: Settings, ports: Ports, watched: Caches, gate: Gate) -> list[list[Service]]:
+def _stages(
+    settings: Settings, ports: Ports, watched: Caches, gate: Gate, runners: Sequence[Runner[Key]]
+) -> list[list[Service]]:
     """Started first to last, ended last to first: what reads, what tells, what writes."""
     farewell = Farewell(ports.bus, clock=ports.clock, is_leader=gate.is_open)
     watched.functions.on_change(farewell.heard)
-    lead = _lead_when_synced(settings, ports, watched)
+    lead = _lead_when_synced(watched, runners)
     if settings.leader_elect:
         gate.election = _election(settings, ports)
         lead = partial(gate.election.run, lead)
@@ -80,9 +89,8 @@ def _stages(settings: Settings, ports: Ports, watched: Caches, gate: Gate) -> li
     ]
 
 
-def _lead_when_synced(settings: Settings, ports: Ports, watched: Caches) -> Callable[[], Awaitable[None]]:
+def _lead_when_synced(watched: Caches, runners: Sequence[Runner[Key]]) -> Callable[[], Awaitable[None]]:
     """What a leader runs; nothing is decided before every cache is full."""
-    runners = (functions.runner(settings, ports, watched), repositories.runner(settings, ports, watched))
 
     async def lead() -> None:
         for informer in watched.all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from knative_lambda.api.meta import Key
-from knative_lambda.gitsync.checkout import GitCheckout
+from knative_lambda.gitsync.base import Checkout
 from knative_lambda.gitsync.handlers import function_changed, repository_changed
 from knative_lambda.gitsync.loop import sync
 from knative_lambda.gitsync.observed import RepositorySeen
@@ -14,23 +14,19 @@ from knative_lambda.gitsync.world import SyncWorld
 from knative_lambda.machinery.queue import WorkQueue
 from knative_lambda.machinery.runner import Runner
 from knative_lambda.resources.observed import FunctionSeen
-from knative_lambda.settings import Settings
-from knative_lambda.wiring import adapters
 from knative_lambda.wiring.caches import Caches
 from knative_lambda.wiring.ports import Ports
 
 WORKERS = 8
 """Repositories that are synced at once; their git processes share a smaller pool."""
-GIT_FOLDER = "git"
+SYNC_TIMEOUT = 900.0
+"""Seconds of one sync: two git commands within spec.timeout each, and a minute of writing."""
 
 
-def runner(settings: Settings, ports: Ports, watched: Caches) -> Runner[Key]:
+def runner(ports: Ports, watched: Caches, *, checkout: Checkout) -> Runner[Key]:
     """Hangs the handlers on the informers; the runner is started by whoever leads."""
     queue: WorkQueue[Key] = WorkQueue(clock=ports.clock)
     _listen(watched, queue)
-    checkout = GitCheckout(
-        settings.cache_dir / GIT_FOLDER, policy=adapters.dial_policy(settings), workers=settings.git_workers
-    )
     world = SyncWorld(
         cluster=ports.cluster,
         clock=ports.clock,
@@ -40,7 +36,9 @@ def runner(settings: Settings, ports: Ports, watched: Caches) -> Runner[Key]:
         requests=SyncRequests(queue.add),
         recorder=ports.recorder,
     )
-    return Runner("repositories", queue, partial(sync, world=world), clock=ports.clock, workers=WORKERS)
+    return Runner(
+        "repositories", queue, partial(sync, world=world), clock=ports.clock, workers=WORKERS, timeout=SYNC_TIMEOUT
+    )
 
 
 def _listen(watched: Caches, queue: WorkQueue[Key]) -> None:
