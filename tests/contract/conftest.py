@@ -7,6 +7,7 @@ and how long one waits for what follows from a write.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -85,7 +86,18 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         yield memory
         await memory.cluster.close()
         return
-    bed: KubernetesBed = request.getfixturevalue("contract_bed")
+    async with on_bed(request.getfixturevalue("contract_bed")) as kube:
+        yield kube
+
+
+@pytest.fixture
+async def kube_place(contract_bed: KubernetesBed) -> AsyncIterator[KubePlace]:
+    async with on_bed(contract_bed) as kube:
+        yield kube
+
+
+@contextlib.asynccontextmanager
+async def on_bed(bed: KubernetesBed) -> AsyncIterator[KubePlace]:
     cluster = await KubeCluster.connect(kubeconfig=bed.kubeconfig, clock=SystemClock(), tuning=Tuning(qps=0))
     kube = KubePlace(cluster, bed)
     await asyncio.to_thread(bed.create_namespace, kube.namespace)

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 
 from knative_lambda.api.meta import Key, Kind
-from knative_lambda.cluster.base import ClusterError, Conflict, Forbidden, Invalid, Object
+from knative_lambda.cluster.base import ClusterError, Conflict, Invalid, Object
 from knative_lambda.cluster.definitions import Definition
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -23,6 +23,7 @@ _METADATA_FIELDS = frozenset(
         "managedFields", "selfLink",
     )
 )  # fmt: skip
+_OMITTED_WHEN_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _TEXT = {"type": "string"}
 _TEXTS = {"type": ["object", "null"], "additionalProperties": _TEXT}
 _OWNER = {
@@ -61,6 +62,9 @@ def envelope(kind: Kind, obj: Object) -> Object:
 
 def completed(definition: Definition, obj: Object, *, strict: bool) -> Object:
     """Pruned, defaulted and validated, in place. `strict` refuses unknown fields instead of dropping them."""
+    for name in _OMITTED_WHEN_EMPTY:
+        if not obj["metadata"].get(name, True):
+            del obj["metadata"][name]
     unknown = [f"metadata.{name}" for name in obj["metadata"] if name not in _METADATA_FIELDS]
     if definition.structure is not None:
         unknown += definition.structure.prune(obj)
@@ -85,17 +89,20 @@ def guard(kind: Kind, key: Key, *, live: dict[str, Any], sent: dict[str, Any]) -
         raise Conflict(f"{kind} {key}: precondition failed: UID {uid}, the object's is {live['uid']}")
 
 
-def successor(definition: Definition, live: Object, wanted: Object) -> Object:
-    """`wanted` as the next state of `live`: the server's own metadata stays, generation counts changes of the spec."""
+def successor(live: Object, wanted: Object) -> Object:
+    """`wanted` as the next state of `live`: the server's own metadata stays."""
     kept = {name: live["metadata"][name] for name in _KEPT if name in live["metadata"]}
     given = {name: value for name, value in wanted["metadata"].items() if name not in _KEPT and name != "managedFields"}
-    new = {**wanted, "metadata": {**given, **kept}}
+    return {**wanted, "metadata": {**given, **kept}}
+
+
+def advance(definition: Definition, live: Object, new: Object) -> None:
+    """Counts a change of the spec, in place; refuses changes that no update may make. For completed objects."""
     if definition.has_generation and _wish(definition, live) != _wish(definition, new):
         new["metadata"]["generation"] = live["metadata"].get("generation", 0) + 1
     refusal = _refused_change(definition, live, new)
     if refusal is not None:
         raise refusal
-    return new
 
 
 def invalid(kind: Kind, obj: Object, why: str) -> Invalid:
@@ -108,7 +115,9 @@ def _refused_change(definition: Definition, live: Object, new: Object) -> Cluste
             return invalid(definition.kind, live, f"spec.{name}: field is immutable")
     added = set(new["metadata"].get("finalizers", ())) - set(live["metadata"].get("finalizers", ()))
     if added and "deletionTimestamp" in live["metadata"]:
-        return Forbidden(f"{definition.kind} {live['metadata']['name']}: no new finalizers while it is being deleted")
+        return invalid(
+            definition.kind, live, "metadata.finalizers: no new finalizers while the object is being deleted"
+        )
     return None
 
 

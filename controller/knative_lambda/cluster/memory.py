@@ -19,7 +19,7 @@ import orjson
 
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import FIELD_MANAGER, Key, Kind
-from knative_lambda.cluster import admission, definitions, errors, fieldownership, paths, selectors
+from knative_lambda.cluster import admission, definitions, errors, fieldownership, paths, selectors, structural
 from knative_lambda.cluster.base import (
     EVERYTHING,
     AlreadyExists,
@@ -266,23 +266,23 @@ class MemoryCluster:
             raise Invalid("resourceVersion should not be set on objects to be created")
         if not metadata.get("name"):
             metadata["name"] = metadata["generateName"] + "".join(random.choices(_SUFFIX, k=5))  # noqa: S311 - a name
+        self._complete_new(definition, obj)
         key = paths.named_key_of(definition.kind, obj)
         if self._store.find(definition.kind, key) is not None:
             raise AlreadyExists(f'create {definition.kind} {key}: {definition.kind.plural} "{key.name}" already exists')
-        return self._insert(definition, obj, owners={}, manager=FIELD_MANAGER)
+        owners = fieldownership.update(
+            {}, self._owned(definition, obj), schema=definition.merge_schema, owners={}, manager=FIELD_MANAGER
+        )
+        return self._insert(definition, obj, owners)
 
-    def _insert(
-        self, definition: Definition, obj: Object, *, owners: fieldownership.Owners, manager: str | None
-    ) -> Stored:
-        """`manager` owns everything in it as a plain writer; None when `owners` says who does."""
+    def _complete_new(self, definition: Definition, obj: Object) -> None:
         if definition.has_status:
             obj.pop("status", None)
         self._admit(definition, obj, strict=True)
         if definition.initial_status:
             obj["status"] = dict(definition.initial_status)
-        if manager is not None:
-            fields = self._owned(definition, obj)
-            owners = fieldownership.update({}, fields, schema=definition.merge_schema, owners={}, manager=manager)
+
+    def _insert(self, definition: Definition, obj: Object, owners: fieldownership.Owners) -> Stored:
         stored = self._store.insert(definition, obj, owners)
         self._follow_definitions(definition, obj)
         return stored
@@ -291,8 +291,9 @@ class MemoryCluster:
         """A plain write: status only through its subresource, everything else only without it."""
         before = live.object()
         wanted = _part(definition, before, wanted, subresource=subresource)
-        new = admission.successor(definition, before, wanted)
+        new = admission.successor(before, wanted)
         self._admit(definition, new, strict=False)
+        admission.advance(definition, before, new)
         owners = live.owners
         if not subresource:
             old, fields = self._owned(definition, before), self._owned(definition, new)
@@ -307,6 +308,8 @@ class MemoryCluster:
         wanted = self._owned(definition, admission.envelope(kind, sent))
         if "managedFields" in wanted["metadata"]:
             raise Invalid("metadata.managedFields must be nil")
+        if twice := list(structural.duplicates(wanted, definition.merge_schema)):
+            raise admission.invalid(kind, wanted, "; ".join(twice))
         key = paths.named_key_of(kind, wanted)
         live = self._store.find(kind, key)
         before: Object = live.object() if live else {"metadata": {}}
@@ -320,10 +323,15 @@ class MemoryCluster:
         )
         if result.conflicts and not force:
             raise Conflict(f"apply {kind} {key}: {_spelled(result.conflicts)}")
+        if result.emptied and definition.structure is not None:
+            names = ", ".join(sorted(map(fieldownership.spelled, result.emptied)))
+            raise admission.invalid(kind, wanted, f'{names}: Invalid value: "null"')
         if live is None:
-            return self._insert(definition, result.obj, owners=result.owners, manager=None)
-        new = admission.successor(definition, before, _part(definition, before, result.obj, subresource=""))
+            self._complete_new(definition, result.obj)
+            return self._insert(definition, result.obj, result.owners)
+        new = admission.successor(before, _part(definition, before, result.obj, subresource=""))
         self._admit(definition, new, strict=True)
+        admission.advance(definition, before, new)
         return self._store.update(definition, live, new, result.owners)
 
     @staticmethod

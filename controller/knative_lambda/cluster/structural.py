@@ -45,12 +45,30 @@ class Structure:
 
     def findings(self, obj: Object) -> list[str]:
         """What is wrong, as `spec.runtime: message`; empty when the object is valid."""
-        found = []
+        found = list(duplicates(obj, self.schema))
         for error in self._validator.iter_errors(obj):
             found.append(f"{_dotted(error.instance_path)}: {error.message}")
             if len(found) == _MAX_ERRORS:
                 break
         return found
+
+
+def duplicates(node: Any, schema: Schema, path: str = "") -> Iterator[str]:
+    """Items of sets and of lists by key that are there twice."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from duplicates(value, _child(schema, name) or {}, f"{path}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        seen: list[Any] = []
+        keys = schema.get("x-kubernetes-list-map-keys", [])
+        unique = schema.get("x-kubernetes-list-type") in ("set", "map")
+        for index, item in enumerate(node):
+            name = [item.get(key) for key in keys] if keys and isinstance(item, dict) else item
+            if unique and name in seen:
+                yield f"{path}[{index}]: Duplicate value: {name!r}"
+            if unique:
+                seen.append(name)
+            yield from duplicates(item, schema.get("items", {}), f"{path}[{index}]")
 
 
 def _prune(node: Any, schema: Schema, path: str, *, resource: bool) -> Iterator[str]:

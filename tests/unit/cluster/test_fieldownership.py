@@ -53,12 +53,15 @@ def test_an_item_of_others_keeps_its_keys_when_we_leave() -> None:
     assert gone.obj == {}
 
 
-def test_an_empty_map_that_is_asked_for_stays() -> None:
+def test_a_map_that_is_emptied_though_somebody_wants_it_is_told() -> None:
     first = applied({}, {"labels": {"a": "1"}})
-    second = applied(first.obj, {"labels": {}}, first.owners)
-    assert second.obj == {"labels": {}}
-    third = applied(second.obj, {}, second.owners)
-    assert third.obj == {}
+    assert first.emptied == frozenset()
+    assert applied(first.obj, {"labels": {}}, first.owners).emptied == {("labels",)}
+    other = applied(first.obj, {"labels": {}}, first.owners, manager="other")
+    assert other.obj == {"labels": {"a": "1"}}
+    left = applied(other.obj, {}, other.owners)
+    assert (left.obj, left.emptied) == ({}, {("labels",)})
+    assert applied(first.obj, {}, first.owners).emptied == frozenset()
 
 
 def test_a_map_that_becomes_a_value_and_back() -> None:
