@@ -125,6 +125,7 @@ def _build(_: argparse.Namespace) -> int:
     began = time.monotonic()
     assets.servers()
     assets.ksvccheck()
+    assets.kubectl()
     assets.say(f"all programs and {len(assets.crd_files())} CRD files are here ({time.monotonic() - began:.1f} s)")
     return 0
 

@@ -83,6 +83,12 @@ def ksvccheck() -> Path:
     return _ensure("ksvccheck", ("ksvccheck",)) / "ksvccheck"
 
 
+def kubectl() -> Path:
+    """kubectl from PATH, else built. Raises Unavailable."""
+    found = shutil.which("kubectl")
+    return Path(found) if found else _ensure("kubectl", ("kubectl",)) / "kubectl"
+
+
 def crd_files() -> list[Path]:
     """CRD files of Serving, Eventing, the topology operator, RabbitmqCluster, and our own two minimal ones."""
     found = [path for family in CRD_FAMILIES for path in _family_files(family)]
