@@ -180,6 +180,41 @@ async def test_a_rejected_token_is_read_again_at_once(api: Api, tmp_path: Path) 
     assert api.seen.count("Bearer second") == 6
 
 
+async def test_credentials_that_cannot_be_read_again_are_used_until_refused(api: Api, tmp_path: Path) -> None:
+    clock = ManualClock()
+    token = tmp_path / "token"
+    token.write_text("first")
+    path = kubeconfig(api, tmp_path, user={"tokenFile": str(token)})
+    cluster = await KubeCluster.connect(kubeconfig=path, clock=clock)
+    token.unlink()
+    await clock.advance(61)
+    await cluster.get(JOB, KEY)
+    await asyncio.sleep(0.1)
+    await clock.advance(61)
+    await cluster.get(JOB, KEY)
+    api.token = "second"
+    with pytest.raises(Forbidden):
+        await cluster.get(JOB, KEY)
+    await cluster.close()
+    assert set(api.seen) == {"Bearer first"}
+
+
+async def test_the_certificate_may_be_for_another_name_when_the_kubeconfig_says_so(api: Api, tmp_path: Path) -> None:
+    path = kubeconfig(api, tmp_path, user={"token": "first"})
+    document = yaml.safe_load(path.read_text())
+    document["clusters"][0]["cluster"]["server"] = f"https://localhost:{api.port}"
+    path.write_text(yaml.safe_dump(document))
+    cluster = await KubeCluster.connect(kubeconfig=path, clock=SystemClock())
+    with pytest.raises(Unavailable):
+        await cluster.get(JOB, KEY)
+    await cluster.close()
+    document["clusters"][0]["cluster"]["tls-server-name"] = "127.0.0.1"
+    path.write_text(yaml.safe_dump(document))
+    cluster = await KubeCluster.connect(kubeconfig=path, clock=SystemClock())
+    assert await cluster.get(JOB, KEY)
+    await cluster.close()
+
+
 async def test_a_credential_plugin_runs_again_when_its_token_is_refused(api: Api, tmp_path: Path) -> None:
     clock = ManualClock()
     runs = tmp_path / "runs"
