@@ -10,17 +10,23 @@ import asyncio
 import statistics
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from knative_lambda import settings as configuration
 from knative_lambda.api import function as functions
-from knative_lambda.api.meta import Key
-from knative_lambda.reconcile.world import ReconcileSettings
+from knative_lambda.reconcile.decide import decide
+from knative_lambda.reconcile.plan import Create
+from knative_lambda.reconcile.settings import ReconcileSettings
+from knative_lambda.reconcile.snapshot import Snapshot
+from knative_lambda.sources.base import Resolution
+from knative_lambda.wiring import adapters
 from tests.apiserver.operator import Operator
 from tests.benchmarks import bare
 from tests.benchmarks.table import Figure
 from tests.testbed import assets
-from tests.testbed.fixtures import project_crds
+from tests.testbed.assets import project_crds
 from tests.testbed.kubernetes import KubernetesBed
 
 ROUNDS = 3
@@ -35,13 +41,13 @@ def run(count: int) -> list[Figure]:
     rss = rounds[0]["rss_kib"]
     return [
         Figure("bare client, functions/s", f"{statistics.median(one['bare'] for one in rounds):.0f}"),
-        Figure("controller, functions/s until all Jobs exist", f"{statistics.median(one['ours'] for one in rounds):.0f}"),
+        Figure("controller, functions/s to the last Job", f"{statistics.median(one['ours'] for one in rounds):.0f}"),
         Figure(
             f"ratio (rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})",
             f"{statistics.median(ratios):.2f}", ">= 0.8", statistics.median(ratios) >= 0.8,
         ),
         Figure("our CPU per function, ms, until all Jobs exist", f"{cpu:.2f}", "<= 2.5", cpu <= 2.5),
-        Figure("our CPU per function, ms, until it rests", f"{statistics.median(one['rest_ms'] for one in rounds):.2f}"),
+        Figure("our CPU per function, ms, until rest", f"{statistics.median(one['rest_ms'] for one in rounds):.2f}"),
         Figure("RSS growth per function, KiB", f"{rss:.1f}"),
     ]  # fmt: skip
 
@@ -60,7 +66,8 @@ def _round(bed: KubernetesBed, number: int, count: int) -> dict[str, float]:
 
 async def _bare(bed: KubernetesBed, namespace: str, names: list[str]) -> float:
     async with bare.BareClient(bed) as client:
-        return await client.three_writes(namespace, names, lambda name, uid: _job(namespace, name, uid))
+        settings = adapters.reconcile_settings(configuration.load(events="none"))
+        return await client.three_writes(namespace, names, lambda name, uid: _job(namespace, name, uid, settings))
 
 
 def _ours(bed: KubernetesBed, namespace: str, names: list[str]) -> dict[str, float]:
@@ -115,12 +122,12 @@ def _rest(operator: Operator) -> float:
     raise RuntimeError("the controller did not come to rest within two minutes")
 
 
-def _job(namespace: str, name: str, uid: str) -> dict[str, Any]:
+def _job(namespace: str, name: str, uid: str, settings: ReconcileSettings) -> dict[str, Any]:
     """The very Job that the controller would make."""
-    from knative_lambda.resources import kaniko_job
-
     raw = bare.function(name)
     raw["metadata"] |= {"namespace": namespace, "uid": uid, "generation": 1}
     fn = functions.parse(raw)
-    assert fn.key == Key(namespace, name)
-    return kaniko_job.build(fn, ReconcileSettings())  # type: ignore[attr-defined]
+    resolution = Resolution(digest=name, revision="inline")
+    plan = decide(Snapshot(fn=fn, now=datetime.now(UTC), resolution=resolution), settings)
+    (job,) = (write.manifest for write in plan.writes if isinstance(write, Create))
+    return job
