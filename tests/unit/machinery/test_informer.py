@@ -15,6 +15,7 @@ from knative_lambda.cluster.base import (
     EVERYTHING,
     CircuitOpen,
     Gone,
+    KindNotInstalled,
     Object,
     Selection,
     TooManyRequests,
@@ -350,6 +351,21 @@ async def test_a_kind_that_is_uninstalled_takes_its_objects_along() -> None:
         world.cluster.uninstall(KIND)
         await world.clock.advance(5)
         assert (world.told(), world.informer.installed, world.informer.synced) == ([("a", "1", None)], False, True)
+
+
+async def test_a_kind_that_was_uninstalled_during_an_outage_takes_its_objects_along() -> None:
+    """Nobody was there to hear the deletions; when the kind is there again, its objects are news."""
+    world = World()
+    await world.write("a", "1")
+    async with running(world.informer.run()):
+        await world.synced()
+        world.told()
+        world.cluster.fail_next("watch", KIND, KindNotInstalled("the server could not find the requested resource"))
+        world.cluster.cut_watches(KIND)
+        await world.clock.advance(1)
+        assert (world.told(), world.informer.installed) == ([("a", "1", None)], False)
+        await world.clock.advance(40)
+        assert (world.told(), world.informer.installed) == ([("a", None, "1")], True)
 
 
 async def test_several_namespaces_are_followed_side_by_side() -> None:

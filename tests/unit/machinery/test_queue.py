@@ -110,11 +110,26 @@ async def test_add_cancels_a_pending_delay() -> None:
     queue = WorkQueue[str](clock=clock)
     queue.add_after("a", 5)
     queue.add("a")
+    assert queue.delayed == 0
     assert await _take(queue, 1) == ["a"]
     rest = asyncio.create_task(queue.get())
     await clock.advance(60)
     assert not rest.done()
     rest.cancel()
+
+
+async def test_a_delay_that_was_cancelled_does_not_shorten_a_later_one() -> None:
+    clock = ManualClock()
+    queue = WorkQueue[str](clock=clock)
+    queue.add_after("a", 5)
+    queue.add("a")
+    await _take(queue, 1)
+    queue.add_after("a", 100)
+    got = asyncio.create_task(queue.get())
+    await clock.advance(99)
+    assert not got.done()
+    await clock.advance(1)
+    assert await got == "a"
 
 
 async def test_a_shorter_delay_wakes_a_waiter_that_waits_for_a_longer_one() -> None:
