@@ -212,7 +212,11 @@ class Controller:
             page = await self.seen.list(kind, selection)
             store: Store[Any] = informer.store
             seen = [informer._project(obj) for obj in page.items]
-            store.replace({one.key: one for one in seen if one is not None})
+            listed = {one.key: one for one in seen if one is not None}
+            for gone in set(store.keys()) - set(listed):
+                store.remove(gone)
+            for key, one in listed.items():
+                store.put(key, one)
 
     async def reconcile(self, key: Key = HELLO) -> Requeue | None:
         """One pass, on caches that are up to date."""

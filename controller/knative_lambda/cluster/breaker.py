@@ -5,6 +5,7 @@ Called by transport around every request except those of the Lease lane.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from knative_lambda.cluster.base import CircuitOpen
@@ -20,13 +21,18 @@ class Circuit(StrEnum):
 
 
 class Breaker:
-    """Opens after `failures` in a row, allows one probe after `seconds`, closes when that probe succeeds."""
+    """Opens after `failures` in a row, allows one probe after `seconds`, closes when that probe succeeds.
+
+    In a row means one after the other: fifty requests that one restart of the server cuts are one failure, for each of
+    them was sent before anybody knew of it.
+    """
 
     def __init__(self, *, failures: int, seconds: float, clock: Clock) -> None:
         self._limit = failures
         self._seconds = seconds
         self._clock = clock
         self._failures = 0
+        self._failed_at = -math.inf
         self._opened_at = 0.0
         self._probing = False
         self._open = False
@@ -47,19 +53,26 @@ class Breaker:
                 retry_after=left or 1.0,
             )
 
-    def enter(self) -> None:
-        """Like check, and claims the one probe of a half-open circuit. Must be followed by one of the three below."""
+    def enter(self) -> float:
+        """Like check, and claims the one probe of a half-open circuit. Must be followed by one of the three below.
+
+        Returns the time, for `failed`.
+        """
         self.check()
         self._probing = self._open
+        return self._clock.monotonic()
 
     def succeeded(self) -> None:
         """The server answered with anything but a 5xx. An answer to a question from before the trip proves little."""
         if not self._open or self.state is Circuit.HALF_OPEN:
             self._failures, self._open, self._probing = 0, False, False
 
-    def failed(self) -> None:
-        """The request ended in a 5xx, a timeout or a broken connection."""
+    def failed(self, entered: float) -> None:
+        """The request, let in at that time, ended in a 5xx, a timeout or a broken connection."""
+        if entered < self._failed_at:
+            return
         self._failures += 1
+        self._failed_at = self._clock.monotonic()
         if self._open and self.state is Circuit.OPEN:
             return
         if self._open or self._failures >= self._limit:

@@ -297,13 +297,14 @@ class _watched:  # noqa: N801 - used as a keyword: `with _watched(breaker)`
 
     def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
+        self._entered = 0.0
 
     def __enter__(self) -> None:
-        self._breaker.enter()
+        self._entered = self._breaker.enter()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, (Unavailable, TimeoutError, OSError, aiohttp.ClientError)):
-            self._breaker.failed()
+            self._breaker.failed(self._entered)
         elif error is None or (isinstance(error, ClusterError) and not isinstance(error, WriteFenced)):
             self._breaker.succeeded()
         else:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from knative_lambda.api.crd import pruned
 from knative_lambda.api.meta import API_VERSION
 from knative_lambda.gitsync.document import Document
 
@@ -41,7 +42,7 @@ class Declared:
             path=path,
             file=file,
             beside="source" not in value["spec"],
-            spec=value["spec"],
+            spec=pruned(value["spec"]),
             labels=metadata.get("labels", {}),
             annotations=metadata.get("annotations", {}),
             line=document.line("/metadata/name"),

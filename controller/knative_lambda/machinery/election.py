@@ -75,7 +75,7 @@ class Election:
         return _holder(self._lease)
 
     def may_write(self) -> bool:
-        """Whether no other process can be leading now. Asked by Fenced before every write."""
+        """Whether no other process can be leading now. Asked before every write."""
         return self._leading and self._clock.monotonic() < self._renewed_at + self._renew_deadline
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:

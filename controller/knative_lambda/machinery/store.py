@@ -14,7 +14,7 @@ Indexer = Callable[[T], Iterable[Hashable]]
 
 
 class Store(Generic[T]):
-    """Objects as they were projected. Only the informer that owns it calls put, remove and replace."""
+    """Objects as they were projected. Only the informer that owns it calls put and remove."""
 
     def __init__(self, indexes: Mapping[str, Indexer[T]] | None = None) -> None:
         self._indexers = dict(indexes or {})
@@ -55,13 +55,6 @@ class Store(Generic[T]):
         """The object that was there."""
         self._unindex(key)
         return self._objects.pop(key, None)
-
-    def replace(self, objects: Mapping[Key, T]) -> None:
-        """Makes `objects` the whole content."""
-        for key in self._objects.keys() - objects.keys():
-            self.remove(key)
-        for key, obj in objects.items():
-            self.put(key, obj)
 
     def _index(self, key: Key, values: dict[str, tuple[Hashable, ...]]) -> None:
         self._values[key] = values

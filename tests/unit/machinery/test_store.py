@@ -45,13 +45,6 @@ def test_a_removed_object_is_nowhere() -> None:
     assert (store.get(A), store.values(), store.by_index("letter", "x")) == (None, [], [])
 
 
-def test_replace_makes_the_whole_content() -> None:
-    store = _store()
-    store.put(A, "x")
-    store.replace({B: "z"})
-    assert (store.keys(), store.values(), store.by_index("letter", "x")) == ([B], ["z"], [])
-
-
 def test_an_indexer_that_raises_leaves_everything_as_it_was() -> None:
     def picky(text: str) -> Iterable[str]:
         if text == "bad":
