@@ -63,6 +63,7 @@ class KubernetesBed:
         self._apiserver: processes.Server | None = None
         self._controller_manager: processes.Server | None = None
         self.crds: list[str] = []
+        self._definitions: dict[str, dict[str, Any]] = {}
         self.token = secrets.token_hex(16)
         self.url = f"https://127.0.0.1:{self._ports.apiserver}"
         self.etcd_url = f"http://127.0.0.1:{self._ports.etcd}"
@@ -128,7 +129,9 @@ class KubernetesBed:
     def start_apiserver(self) -> float:
         """Start the API server again on the same port and data; returns seconds until it was ready."""
         self._apiserver = self._launch_apiserver()
-        return self._await_apiserver()
+        seconds = self._await_apiserver()
+        self._await_storage()
+        return seconds
 
     def restart_apiserver(self) -> float:
         """Kill and start again; every watch is cut, the watch cache is empty. Returns seconds."""
@@ -160,8 +163,9 @@ class KubernetesBed:
         with ThreadPoolExecutor(4, "testbed-crds") as pool:
             names = list(pool.map(self._put_crd, manifests))
         self.crds += [name for name in names if name not in self.crds]
+        self._definitions |= {str(one["metadata"]["name"]): one for one in manifests}
         processes.wait_until(lambda: self._established(names), what=f"CRDs {names}", timeout=60)
-        processes.wait_until(lambda: all(map(self._is_listed, manifests)), what=f"storage of {names}", timeout=60)
+        self._await_storage()
         return names
 
     def create_namespace(self, name: str, labels: dict[str, str] | None = None) -> str:
@@ -315,14 +319,20 @@ class KubernetesBed:
         }
         return served.issuperset(names)
 
+    def _await_storage(self) -> None:
+        """Also after a restart, every kind of a CRD is refused for a moment."""
+        processes.wait_until(
+            lambda: all(map(self._is_listed, self._definitions.values())), what="storage of the CRDs", timeout=60
+        )
+
     def _is_listed(self, crd: dict[str, Any]) -> bool:
-        """An established kind is answered with 429 until its storage is initialised."""
+        """A kind is answered with 404 until it is served, and with 429 until its storage is initialised."""
         spec = crd["spec"]
         version = next(one["name"] for one in spec["versions"] if one["served"])
         try:
             self._api.get(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", limit=1)
         except ApiError as error:
-            if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+            if error.status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND):
                 raise
             return False
         return True

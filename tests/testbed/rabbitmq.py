@@ -112,6 +112,7 @@ class RabbitMQBed:
         self._owned()
         if self._server is not None:
             self._server.kill()
+            processes.wait_until(lambda: not processes.port_open(self.port), what="RabbitMQ's port closed", timeout=10)
 
     def shut_down(self) -> None:
         """An orderly stop that closes connections by protocol. Data stays for `start_again`."""

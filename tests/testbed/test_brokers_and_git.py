@@ -99,9 +99,9 @@ def test_push_and_clone_over_http(git_server: GitServer, tmp_path: Path) -> None
     ],
 )
 def test_git_server_fails_on_demand(git_server: GitServer, tmp_path: Path, failure: Failure, told: str) -> None:
-    git_server.create_repository(f"failing-{failure}")
+    git_server.create_repository(f"bed-failing-{failure}")
     git_server.failure = failure
-    asked = git("ls-remote", git_server.url(f"failing-{failure}", user="u", password="p"), cwd=tmp_path)
+    asked = git("ls-remote", git_server.url(f"bed-failing-{failure}", user="u", password="p"), cwd=tmp_path)
     assert asked.returncode != 0
     assert told in asked.stderr
 
