@@ -174,12 +174,16 @@ class Condition(Seen):
     """Generation of the spec that this row speaks of."""
 
 
+_ORDER = tuple(kind.value for kind in ConditionType)
+
+
 class Conditions:
     """Collects what one reconcile learned; keeps the transition time of what did not change."""
 
     def __init__(self, before: Iterable[Condition], *, generation: int, now: datetime) -> None:
         self._before = {condition.type: condition for condition in before}
         self._after: dict[str, Condition] = {}
+        self._clean: dict[str, str] = {}
         self._generation = generation
         self._now = now.replace(microsecond=0)
 
@@ -198,8 +202,7 @@ class Conditions:
 
     def freeze(self) -> tuple[Condition, ...]:
         """Everything marked, in the order of ConditionType. What nobody marked is dropped."""
-        order = {kind.value: place for place, kind in enumerate(ConditionType)}
-        return tuple(sorted(self._after.values(), key=lambda one: order.get(one.type, len(order))))
+        return tuple(self._after[kind] for kind in _ORDER if kind in self._after)
 
     def _mark(self, kind: ConditionType, status: Status, reason: Reason, message: str) -> None:
         before = self._before.get(kind)
@@ -208,10 +211,16 @@ class Conditions:
             type=kind.value,
             status=status,
             reason=reason.value,
-            message=redact.clip(redact.text(message), MESSAGE_LIMIT),
+            message=self._cleaned(message),
             last_transition_time=since,
             observed_generation=self._generation,
         )
+
+    def _cleaned(self, message: str) -> str:
+        """Without secrets and not too long; the same words often stand in several conditions."""
+        if message not in self._clean:
+            self._clean[message] = redact.clip(redact.text(message), MESSAGE_LIMIT)
+        return self._clean[message]
 
 
 def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:

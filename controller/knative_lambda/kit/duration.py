@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 _PARTS = re.compile(PATTERN)
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> timedelta:
     """`1h30m` as a timedelta; raises ValueError with the accepted form."""
     found = _PARTS.fullmatch(text)

@@ -14,6 +14,9 @@ _PAIR = re.compile(
 _TOKEN = re.compile(
     r"\b(gh[pousr]_[A-Za-z0-9]{16,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
 )
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_HINTS = (":/", "auth", "cookie", "passw", "secret", "token", "key", "x-hub", "gh", "glpat", "akia", "eyj")
+"""What every secret that is known here has in it, in small letters: most messages have nothing of it."""
 
 
 def url(text: str) -> str:
@@ -22,8 +25,11 @@ def url(text: str) -> str:
 
 
 def text(message: str) -> str:
-    """Masks credentials in URLs, authorization headers, `password=` pairs and well-known token forms."""
-    masked = _TOKEN.sub(MASK, url(message))
+    """Masks credentials in URLs, authorization headers, `password=` pairs, private keys and well-known token forms."""
+    lowered = message.lower()
+    if not any(hint in lowered for hint in _HINTS):
+        return message
+    masked = _TOKEN.sub(MASK, url(_PRIVATE_KEY.sub(MASK, message)))
     masked = _HEADER.sub(rf"\1\2{MASK}", masked)
     return _PAIR.sub(rf"\1\2{MASK}", masked)
 

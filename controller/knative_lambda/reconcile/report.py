@@ -52,15 +52,17 @@ async def report(seen: Seen, plan: Plan, outcome: Outcome, world: World) -> Requ
 async def _publish(seen: Seen, status: FunctionStatus, world: World) -> tuple[FunctionStatus, tuple[Event, ...]]:
     """The status with what was not confirmed, and what did not even fit there."""
     waiting = outbox.revive(seen.status.outbox)
-    happened = [*waiting, *transitions.events(_subject(seen), seen.status, status)]
+    happened = [*waiting, *transitions.events(_subject(seen, status), seen.status, status)]
     unconfirmed = await world.bus.publish(happened) if happened else ()
     pending, lost = outbox.keep(unconfirmed)
     return status.model_copy(update={"outbox": pending}), lost
 
 
-def _subject(seen: Seen) -> Subject:
+def _subject(seen: Seen, status: FunctionStatus) -> Subject:
+    """With the spec only where an event tells it: when it is new, or goes."""
     spec: dict[str, Any] = {}
-    if isinstance(seen, Snapshot):
+    is_told = status.observed_generation != seen.status.observed_generation or seen.metadata.deletion_timestamp
+    if isinstance(seen, Snapshot) and is_told:
         spec = seen.fn.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     metadata = seen.metadata
     return Subject(metadata.key, metadata.uid, metadata.generation, spec, seen.now)

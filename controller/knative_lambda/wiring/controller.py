@@ -26,6 +26,9 @@ from knative_lambda.wiring.caches import Caches, Scope
 from knative_lambda.wiring.farewell import Farewell
 from knative_lambda.wiring.ports import Ports
 
+NOTICES_PER_SECOND = 20.0
+"""Kubernetes Events are written slowly: in a burst, every one of them would cost somebody's Job a place in the line."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -49,7 +52,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs a controller until `stop` is set; returns after everything ended in order."""
     clock, gate = SystemClock(), Gate()
     cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
-    recorder = Recorder(cluster, clock=clock, instance=settings.identity)
+    recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
     ports = Ports(cluster=cluster, bus=adapters.bus(settings, clock=clock), recorder=recorder, clock=clock)
     checkout = adapters.checkout(settings)
     scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
