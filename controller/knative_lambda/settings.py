@@ -87,6 +87,13 @@ class Settings(BaseSettings):
     allow_networks: TextList = ()
     """Addresses (CIDR) and hosts that sources may be dialled at although they are loopback, link-local or metadata."""
 
+    webhook_port: int = Field(default=9292, ge=0, le=65535)
+    """Port for the webhooks of forges; 0 listens nowhere."""
+    webhook_host: str = "0.0.0.0"  # noqa: S104 - a pod is called at its own address
+    """Address to listen at."""
+    webhook_body_limit: int = Field(default=1024 * 1024, ge=1024, le=25 * 1024 * 1024)
+    """Bytes of one delivery; GitHub sends at most 25 MiB and usually a few KiB."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
 

@@ -28,6 +28,7 @@ class Operator:
             "KN_LAMBDA_CACHE_DIR": str(folder / "cache"),
             "KN_LAMBDA_ALLOW_NETWORKS": "127.0.0.0/8",
             "KN_LAMBDA_BUILD_RETRIES": "0",
+            "KN_LAMBDA_WEBHOOK_PORT": "0",
             "PYTHONWARNINGS": "default",
         }
         self.log_file = folder / "controller.log"

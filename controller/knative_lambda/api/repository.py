@@ -21,6 +21,7 @@ from knative_lambda.api.fields import (
     within,
 )
 from knative_lambda.api.meta import API_VERSION, Key, Model, ObjectMeta, Seen
+from knative_lambda.kit import digest
 
 INVENTORY_LIMIT = 5000
 FINDINGS_LIMIT = 200
@@ -179,8 +180,18 @@ class FunctionRepository(Seen):
         return self.metadata.deletion_timestamp is not None
 
     @property
+    def webhook_path(self) -> str:
+        """Path that the forge calls; empty without spec.webhook."""
+        return hook_path(self.metadata.uid, self.key) if self.spec.webhook else ""
+
+    @property
     def target_namespace(self) -> str:
         return self.spec.target_namespace or self.metadata.namespace
+
+
+def hook_path(uid: str, key: Key) -> str:
+    """Where a repository's forge calls: as hard to guess as the uid, and the same for every secret to come."""
+    return f"/hook/{digest.digest('webhook', uid, key.namespace, key.name)}"
 
 
 def parse(raw: dict[str, Any]) -> FunctionRepository:

@@ -48,6 +48,7 @@ def status(synced: Synced, now: datetime) -> RepositoryStatus:
             "observed_generation": synced.repo.metadata.generation,
             "observed_revision": synced.revision(known.head) if known.head else before.observed_revision,
             "last_handled_reconcile_at": known.handled[:256],
+            "webhook_path": synced.repo.webhook_path,
         }
     )
     findings = before.findings
@@ -72,7 +73,8 @@ def suspended(repo: FunctionRepository, now: datetime) -> RepositoryStatus:
     marks = Conditions(repo.status.conditions, generation=repo.metadata.generation, now=now)
     _keep(marks, repo.status.conditions, ConditionType.FETCHED, ConditionType.APPLIED)
     marks.mark_unknown(ConditionType.READY, Reason.SUSPENDED, "nothing is done while spec.suspend is true")
-    return _with_conditions(repo.status, marks.freeze(), repo.metadata.generation)
+    before = repo.status.model_copy(update={"webhook_path": repo.webhook_path})
+    return _with_conditions(before, marks.freeze(), repo.metadata.generation)
 
 
 def invalid(before: RepositoryStatus, generation: int, *, message: str, now: datetime) -> RepositoryStatus:

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Kind
 from knative_lambda.cluster.base import Cluster, Object, Selection
-from knative_lambda.gitsync.observed import REPOSITORY_INDEX, RepositorySeen, by_repository, project_repository
+from knative_lambda.gitsync.observed import (
+    HOOK_INDEX,
+    REPOSITORY_INDEX,
+    RepositorySeen,
+    by_hook,
+    by_repository,
+    project_repository,
+)
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.informer import Informer
 from knative_lambda.machinery.store import Indexer
@@ -76,7 +83,7 @@ def make(cluster: Cluster, scope: Scope, *, clock: Clock) -> Caches:
             observed.project_function,
             indexes={**FUNCTION_INDEXES, REPOSITORY_INDEX: by_repository},
         ),
-        repositories=informer(kinds.FUNCTION_REPOSITORY, project_repository),
+        repositories=informer(kinds.FUNCTION_REPOSITORY, project_repository, indexes={HOOK_INDEX: by_hook}),
         jobs=informer(kinds.JOB, observed.project_job, indexes=CHILD_INDEXES, builds=True),
         pods=informer(kinds.POD, observed.project_pod, indexes=CHILD_INDEXES, builds=True),
         services=informer(kinds.SERVICE, observed.project_service),

@@ -15,16 +15,19 @@ from knative_lambda import __version__
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import WriteFenced
+from knative_lambda.gitsync.requests import SyncRequests
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.machinery.election import Election
 from knative_lambda.machinery.process import Service, freeze_when_synced, serve
+from knative_lambda.machinery.queue import WorkQueue
 from knative_lambda.machinery.recorder import Recorder
 from knative_lambda.machinery.runner import Runner
 from knative_lambda.settings import Settings
-from knative_lambda.wiring import adapters, caches, functions, repositories
+from knative_lambda.wiring import adapters, caches, functions, repositories, webhooks
 from knative_lambda.wiring.caches import Caches, Scope
 from knative_lambda.wiring.farewell import Farewell
 from knative_lambda.wiring.ports import Ports
+from knative_lambda.wiring.webhooks import Webhooks
 
 NOTICES_PER_SECOND = 20.0
 """Kubernetes Events are written slowly: in a burst, every one of them would cost somebody's Job a place in the line."""
@@ -52,6 +55,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs a controller until `stop` is set; returns after everything ended in order."""
     clock, gate = SystemClock(), Gate()
     cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
+    asking = await adapters.cluster(settings, clock=clock, before_write=webhooks.only_asks)
     recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
     ports = Ports(cluster=cluster, bus=adapters.bus(settings, clock=clock), recorder=recorder, clock=clock)
     checkout = adapters.checkout(settings)
@@ -60,25 +64,44 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
     try:
         await ports.bus.start()
+        queue: WorkQueue[Key] = WorkQueue(clock=clock)
+        requests = SyncRequests(queue.add)
         runners = (
             functions.runner(settings, ports, watched),
-            repositories.runner(ports, watched, checkout=checkout),
+            repositories.runner(ports, watched, checkout=checkout, queue=queue, requests=requests),
         )
-        await serve(_stages(settings, ports, watched, gate, runners), stop=stop, clock=clock)
+        look = partial(_look, gate, requests)
+        hooks = webhooks.build(settings, asking, watched, clock=clock, look=look) if settings.webhook_port else None
+        await serve(_stages(settings, ports, watched, gate, runners, requests, hooks), stop=stop, clock=clock)
     finally:
+        await asking.close()
         await checkout.close()
         await ports.bus.close()
         await cluster.close()
     log.info("controller stopped")
 
 
+def _look(gate: Gate, requests: SyncRequests, key: Key) -> bool:
+    """Marks a repository where this process leads; the mark of another process would wait for its turn to lead."""
+    if not gate.is_open():
+        return False
+    requests.mark(key)
+    return True
+
+
 def _stages(
-    settings: Settings, ports: Ports, watched: Caches, gate: Gate, runners: Sequence[Runner[Key]]
+    settings: Settings,
+    ports: Ports,
+    watched: Caches,
+    gate: Gate,
+    runners: Sequence[Runner[Key]],
+    requests: SyncRequests,
+    hooks: Webhooks | None,
 ) -> list[list[Service]]:
     """Started first to last, ended last to first: what reads, what tells, what writes."""
     farewell = Farewell(ports.bus, clock=ports.clock, is_leader=gate.is_open)
     watched.functions.on_change(farewell.heard)
-    lead = _lead_when_synced(watched, runners)
+    lead = _lead_when_synced(watched, runners, requests)
     if settings.leader_elect:
         gate.election = _election(settings, ports)
         lead = partial(gate.election.run, lead)
@@ -87,17 +110,29 @@ def _stages(
         [
             Service("recorder", ports.recorder.run, drain=ports.recorder.drain),
             Service("farewell", farewell.run, drain=farewell.drain),
+            *(hooks.telling if hooks else ()),
         ],
-        [Service("garbage collection", partial(_freeze, watched)), Service("controllers", lead)],
+        [
+            Service("garbage collection", partial(_freeze, watched)),
+            Service("controllers", lead),
+            *(hooks.listening if hooks else ()),
+        ],
     ]
 
 
-def _lead_when_synced(watched: Caches, runners: Sequence[Runner[Key]]) -> Callable[[], Awaitable[None]]:
-    """What a leader runs; nothing is decided before every cache is full."""
+def _lead_when_synced(
+    watched: Caches, runners: Sequence[Runner[Key]], requests: SyncRequests
+) -> Callable[[], Awaitable[None]]:
+    """What a leader runs; nothing is decided before every cache is full.
+
+    Every repository is looked at anew: what the last leader was asked, it may have taken with it.
+    """
 
     async def lead() -> None:
         for informer in watched.all():
             await informer.wait_synced()
+        for repo in watched.repositories.store.values():
+            requests.mark(repo.key)
         log.info("controller ready", functions=len(watched.functions.store))
         async with asyncio.TaskGroup() as group:
             for runner in runners:

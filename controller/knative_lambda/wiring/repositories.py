@@ -23,9 +23,10 @@ SYNC_TIMEOUT = 900.0
 """Seconds of one sync: two git commands within spec.timeout each, and a minute of writing."""
 
 
-def runner(ports: Ports, watched: Caches, *, checkout: Checkout) -> Runner[Key]:
-    """Hangs the handlers on the informers; the runner is started by whoever leads."""
-    queue: WorkQueue[Key] = WorkQueue(clock=ports.clock)
+def runner(
+    ports: Ports, watched: Caches, *, checkout: Checkout, queue: WorkQueue[Key], requests: SyncRequests
+) -> Runner[Key]:
+    """Hangs the handlers on the informers; the runner is started by whoever leads. `requests` wakes `queue`."""
     _listen(watched, queue)
     world = SyncWorld(
         cluster=ports.cluster,
@@ -33,7 +34,7 @@ def runner(ports: Ports, watched: Caches, *, checkout: Checkout) -> Runner[Key]:
         repositories=watched.repositories.store,
         functions=watched.functions.store,
         checkout=checkout,
-        requests=SyncRequests(queue.add),
+        requests=requests,
         recorder=ports.recorder,
     )
     return Runner(
