@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     allow_networks: TextList = ()
     """Addresses (CIDR) and hosts that sources may be dialled at although they are loopback, link-local or metadata."""
 
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    """Port for probes, metrics and dead letters; 0 listens nowhere."""
+    http_host: str = "0.0.0.0"  # noqa: S104 - a pod is called at its own address
+    """Address to listen at."""
+    metrics_functions: int = Field(default=1000, ge=0, le=10_000)
+    """Functions with metrics of their own; further ones are summed up as `other`."""
     webhook_port: int = Field(default=9292, ge=0, le=65535)
     """Port for the webhooks of forges; 0 listens nowhere."""
     webhook_host: str = "0.0.0.0"  # noqa: S104 - a pod is called at its own address

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +60,20 @@ def start_operator(kubernetes_bed: KubernetesBed, namespace: str, tmp_path: Path
     """Starts controllers for the test's namespace; what still runs at its end is ended."""
     started: list[Operator] = []
 
-    def start(*arguments: str, kubeconfig: Path | None = None, events: str = "", wait: bool = True) -> Operator:
+    def start(
+        *arguments: str,
+        kubeconfig: Path | None = None,
+        events: str = "",
+        wait: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> Operator:
         chosen = ("--rabbitmq", events) if events else ("--events", "none")
         leader = () if "--leader-elect" in arguments else ("--no-leader-elect",)
         operator = Operator(
             kubeconfig=kubeconfig or kubernetes_bed.kubeconfig,
             folder=tmp_path / f"operator-{len(started)}",
             arguments=("--namespace", namespace, *leader, *chosen, *arguments),
+            environment=environment,
         )
         started.append(operator)
         return operator.start(wait=wait)

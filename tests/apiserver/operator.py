@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ READY = "controller ready"
 class Operator:
     """`kn-lambda controller` as a child process with a log file; JSON log lines can be waited for."""
 
-    def __init__(self, *, kubeconfig: Path, folder: Path, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        kubeconfig: Path,
+        folder: Path,
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """It listens nowhere, unless `environment` gives it ports."""
         folder.mkdir(parents=True, exist_ok=True)
         self._command = [
             sys.executable, "-m", "knative_lambda", "controller",
@@ -29,7 +38,9 @@ class Operator:
             "KN_LAMBDA_ALLOW_NETWORKS": "127.0.0.0/8",
             "KN_LAMBDA_BUILD_RETRIES": "0",
             "KN_LAMBDA_WEBHOOK_PORT": "0",
+            "KN_LAMBDA_HTTP_PORT": "0",
             "PYTHONWARNINGS": "default",
+            **(environment or {}),
         }
         self.log_file = folder / "controller.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -27,12 +27,14 @@ def line(error: BaseException) -> str:
 def _words(error: BaseException) -> str:
     from pydantic import ValidationError
 
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_words(one) for one in error.exceptions)
     if isinstance(error, typer.TyperException):
         return error.format_message()
     if isinstance(error, ValidationError):
         return _first_of(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError) and (words := error.strerror or str(error)):
+        return f"{error.filename}: {words}" if error.filename else words
     if isinstance(error, _expected()):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (--debug before the command shows where)"

@@ -72,10 +72,12 @@ class Runner(Generic[K]):
         self.name = name
         self._queue = queue
         self._reconcile = reconcile
+        self.timeout = timeout
+        self.handled = 0
+        """Reconciles that have ended, however."""
         self._clock = clock
         self._workers = workers
         self._grace = grace
-        self._timeout = timeout
         self._observer = observer
         self._slots = asyncio.Semaphore(workers)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,6 +87,11 @@ class Runner(Generic[K]):
     def running(self) -> int:
         """Reconciles that are under way."""
         return len(self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """Keys that could be begun now."""
+        return len(self._queue)
 
     async def run(self) -> None:
         """Until cancelled or the queue is closed; then takes no more keys and lets running reconciles finish."""
@@ -109,6 +116,7 @@ class Runner(Generic[K]):
     def _release(self, key: K, task: asyncio.Task[None]) -> None:
         """After a reconcile, also one that was cancelled before its first step."""
         self._tasks.discard(task)
+        self.handled += 1
         if task.cancelled():
             self._queue.retry(key)
             self._observe(key, Result.CANCELLED, 0.0)
@@ -139,7 +147,7 @@ class Runner(Generic[K]):
 
     async def _limited(self, key: K) -> Requeue | None:
         async with asyncio.timeout(None) as scope:
-            self._deadlines[key] = (self._clock.monotonic() + self._timeout, scope)
+            self._deadlines[key] = (self._clock.monotonic() + self.timeout, scope)
             try:
                 return await self._reconcile(key)
             finally:
@@ -149,7 +157,7 @@ class Runner(Generic[K]):
         """One task for all reconciles: their limits are equal, so their deadlines stand in order of their start."""
         while True:
             now = self._clock.monotonic()
-            pause = self._timeout
+            pause = self.timeout
             for deadline, scope in list(self._deadlines.values()):
                 if deadline > now + TICK:
                     pause = deadline - now

@@ -26,6 +26,7 @@ from knative_lambda.settings import Settings
 from knative_lambda.wiring import adapters, caches, functions, repositories, webhooks
 from knative_lambda.wiring.caches import Caches, Scope
 from knative_lambda.wiring.farewell import Farewell
+from knative_lambda.wiring.operations import Looks, Operations
 from knative_lambda.wiring.ports import Ports
 from knative_lambda.wiring.webhooks import Webhooks
 
@@ -57,22 +58,30 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
     asking = await adapters.cluster(settings, clock=clock, before_write=webhooks.only_asks)
     recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
-    ports = Ports(cluster=cluster, bus=adapters.bus(settings, clock=clock), recorder=recorder, clock=clock)
+    operations = Operations(settings, clock=clock)
+    bus = operations.measured(adapters.bus(settings, clock=clock))
+    ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock)
     checkout = adapters.checkout(settings)
     scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
     watched = caches.make(cluster, scope, clock=clock)
+    watcher = operations.watch(watched, leads=gate.is_open)
+    farewell = Farewell(bus, clock=clock, is_leader=gate.is_open)
+    watched.functions.on_change(farewell.heard)
     log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
     try:
         await ports.bus.start()
         queue: WorkQueue[Key] = WorkQueue(clock=clock)
         requests = SyncRequests(queue.add)
         runners = (
-            functions.runner(settings, ports, watched),
+            functions.runner(settings, ports, watched, observer=watcher.reconciled),
             repositories.runner(ports, watched, checkout=checkout, queue=queue, requests=requests),
         )
         look = partial(_look, gate, requests)
         hooks = webhooks.build(settings, asking, watched, clock=clock, look=look) if settings.webhook_port else None
-        await serve(_stages(settings, ports, watched, gate, runners, requests, hooks), stop=stop, clock=clock)
+        looks = Looks(gate.is_open, stop.is_set, runners, farewell.waiting, hooks.counts.deliveries if hooks else {})
+        first = operations.services(ports, watched, watcher, looks)
+        lead = _leading(settings, ports, gate, _lead_when_synced(watched, runners, requests))
+        await serve([first, *_stages(ports, watched, farewell, lead, hooks)], stop=stop, clock=clock)
     finally:
         await asking.close()
         await checkout.close()
@@ -90,21 +99,9 @@ def _look(gate: Gate, requests: SyncRequests, key: Key) -> bool:
 
 
 def _stages(
-    settings: Settings,
-    ports: Ports,
-    watched: Caches,
-    gate: Gate,
-    runners: Sequence[Runner[Key]],
-    requests: SyncRequests,
-    hooks: Webhooks | None,
+    ports: Ports, watched: Caches, farewell: Farewell, lead: Callable[[], Awaitable[None]], hooks: Webhooks | None
 ) -> list[list[Service]]:
     """Started first to last, ended last to first: what reads, what tells, what writes."""
-    farewell = Farewell(ports.bus, clock=ports.clock, is_leader=gate.is_open)
-    watched.functions.on_change(farewell.heard)
-    lead = _lead_when_synced(watched, runners, requests)
-    if settings.leader_elect:
-        gate.election = _election(settings, ports)
-        lead = partial(gate.election.run, lead)
     return [
         [Service(f"informer {informer.kind}", informer.run) for informer in watched.all()],
         [
@@ -139,6 +136,16 @@ def _lead_when_synced(
                 group.create_task(runner.run(), name=runner.name)
 
     return lead
+
+
+def _leading(
+    settings: Settings, ports: Ports, gate: Gate, lead: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable[None]]:
+    """`lead`, whenever this process holds the Lease, if there is one."""
+    if not settings.leader_elect:
+        return lead
+    gate.election = _election(settings, ports)
+    return partial(gate.election.run, lead)
 
 
 def _election(settings: Settings, ports: Ports) -> Election:

@@ -32,6 +32,10 @@ class Farewell:
         self._waiting: deque[Event] = deque(maxlen=LIMIT)
         self._work = asyncio.Event()
 
+    def waiting(self) -> list[str]:
+        """Types of the events that RabbitMQ does not have yet."""
+        return [event.type for event in self._waiting]
+
     def heard(self, _key: Key, old: FunctionSeen | None, new: FunctionSeen | None) -> None:
         """Only the leader tells: every replica sees the deletion."""
         if old is None or new is not None or not self._is_leader():

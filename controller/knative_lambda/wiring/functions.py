@@ -6,7 +6,7 @@ from functools import partial
 
 from knative_lambda.api.meta import Key
 from knative_lambda.machinery.queue import WorkQueue
-from knative_lambda.machinery.runner import Runner
+from knative_lambda.machinery.runner import Observer, Runner
 from knative_lambda.reconcile.freshness import Fresh
 from knative_lambda.reconcile.handlers import Handlers
 from knative_lambda.reconcile.loop import reconcile
@@ -17,13 +17,13 @@ from knative_lambda.wiring.caches import Caches
 from knative_lambda.wiring.ports import Ports
 
 
-def runner(settings: Settings, ports: Ports, watched: Caches) -> Runner[Key]:
+def runner(settings: Settings, ports: Ports, watched: Caches, *, observer: Observer[Key]) -> Runner[Key]:
     """Hangs the handlers on the informers; the runner is started by whoever leads."""
     queue: WorkQueue[Key] = WorkQueue(clock=ports.clock, rate=settings.reconcile_rate or None)
     world = _world(settings, ports, watched)
     _listen(watched, Handlers(world, watched.functions.store, queue.add))
     work = partial(reconcile, world=world)
-    return Runner("functions", queue, work, clock=ports.clock, workers=settings.workers)
+    return Runner("functions", queue, work, clock=ports.clock, workers=settings.workers, observer=observer)
 
 
 def _world(settings: Settings, ports: Ports, watched: Caches) -> World:
