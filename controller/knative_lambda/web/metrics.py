@@ -24,7 +24,8 @@ from knative_lambda.api.events import SOURCE, EventType
 from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.runner import Result
-from knative_lambda.web.labels import OTHER, FunctionSeries, Words
+from knative_lambda.web.labels import OTHER, Words
+from knative_lambda.web.series import Family, FunctionSeries
 
 RECONCILE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
 """The design document's; the others are ours, for it names none."""
@@ -46,6 +47,7 @@ class Metrics:
     def __init__(self, *, clock: Clock, functions: int = FUNCTIONS) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # a third more series that nobody asks for
         self.registry = CollectorRegistry()
+        """What is not about one function."""
         self.series = FunctionSeries(limit=functions, clock=clock)
         self.dead_letters: dict[Key, int] = {}
         """Messages in the dead-letter queue of each function, as last asked."""
@@ -56,39 +58,38 @@ class Metrics:
         self._reasons = Words(more=20)
         self._define()
 
-    def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(f"operator_{name}", about, labels, registry=self.registry)
-
-    def _histogram(self, name: str, about: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"operator_{name}", about, labels, buckets=buckets, registry=self.registry)
-
     def _define(self) -> None:
         function = ("function_name", "namespace")
-        counter, histogram = self._counter, self._histogram
-        self._reconciles = counter("reconcile_total", "Reconciliation attempts", *function, "phase", "result")
+        per_function, histogram = self._per_function, self._function_histogram
+        self._reconciles = per_function("reconcile_total", "Reconciliation attempts", *function, "phase", "result")
         self._reconcile_seconds = histogram(
             "reconcile_duration_seconds", "Reconciliation latency", *function, "phase", buckets=RECONCILE_BUCKETS
         )
-        self._operations = counter("crd_operations_total", "Functions made, changed, gone", "operation", *function)
+        self._operations = per_function("crd_operations_total", "Functions made, changed, gone", "operation", *function)
         self._operation_seconds = histogram(
             "crd_operation_duration_seconds",
             "From an operation to the status that speaks of it",
             *("operation", "function_name"),
             buckets=RECONCILE_BUCKETS,
         )
-        event = ("event_type", "source")
-        self._events = counter("event_processing_total", "CloudEvents sent, each attempt", *event, "result")
-        self._event_seconds = histogram(
-            "event_processing_duration_seconds", "From sending to the confirm", *event, buckets=EVENT_BUCKETS
-        )
-        self._builds = counter("build_jobs_total", "Build Jobs that ended", *function, "result")
+        self._builds = per_function("build_jobs_total", "Build Jobs that ended", *function, "result")
         self._build_seconds = histogram(
             "build_duration_seconds", "From a build Job's creation to its end", *function, buckets=BUILD_BUCKETS
         )
         self._service_seconds = histogram(
             "service_creation_duration_seconds", "From a Service to its Ready", *function, buckets=SERVICE_BUCKETS
         )
-        self._dead = counter("dlq_messages_total", "Messages sent to dead-letter queues", *function, "reason")
+        self._dead = per_function("dlq_messages_total", "Messages sent to dead-letter queues", *function, "reason")
+        self._define_shared()
+
+    def _define_shared(self) -> None:
+        """Those that are not about one function."""
+        counter, histogram = self._counter, self._histogram
+        event = ("event_type", "source")
+        self._events = counter("event_processing_total", "CloudEvents sent, each attempt", *event, "result")
+        self._event_seconds = histogram(
+            "event_processing_duration_seconds", "From sending to the confirm", *event, buckets=EVENT_BUCKETS
+        )
         request = ("method", "endpoint")
         self._requests = counter("api_requests_total", "HTTP requests", *request, "status_code")
         self._request_seconds = histogram(
@@ -97,6 +98,19 @@ class Metrics:
         self._request_bytes = histogram(
             "api_request_size_bytes", "Bytes of request bodies", *request, buckets=SIZE_BUCKETS
         )
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"operator_{name}", about, labels, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"operator_{name}", about, labels, buckets=buckets, registry=self.registry)
+
+    def _per_function(self, name: str, about: str, *labels: str) -> Family[Counter]:
+        return self.series.family(Counter(f"operator_{name}", about, labels, registry=None), labels)
+
+    def _function_histogram(self, name: str, about: str, *labels: str, buckets: tuple[float, ...]) -> Family[Histogram]:
+        metric = Histogram(f"operator_{name}", about, labels, buckets=buckets, registry=None)
+        return self.series.family(metric, labels)
 
     def reconciled(self, key: Key, phase: str, *, result: str, seconds: float) -> None:
         """`result` is a Result of machinery.runner."""
