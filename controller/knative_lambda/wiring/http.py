@@ -19,8 +19,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from knative_lambda.machinery.process import Service
 
-HEADER_SECONDS = 10.0
-"""Within so long a request's headers must be here; uvicorn itself waits for ever."""
 HEADER_BYTES = 32 * 1024
 BACKLOG = 1024
 
@@ -36,6 +34,8 @@ class Listener:
     port: int
     connections: int = 512
     """Connections at once; further requests are answered 503."""
+    header_seconds: float = 10.0
+    """Within so long a request's headers must be here; uvicorn itself waits for ever."""
     keep_alive: int = 5
     """Seconds that an idle connection stays open."""
     grace: int = 10
@@ -83,7 +83,7 @@ def _bound(listener: Listener) -> socket.socket:
 def _config(listener: Listener, app: ASGIApp) -> Config:
     return Config(
         app,
-        http=_Protocol,
+        http=_impatient(listener.header_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -106,9 +106,19 @@ class _Server(Server):
         yield
 
 
+def _impatient(seconds: float) -> type[H11Protocol]:
+    """uvicorn makes its protocols itself, from a class."""
+
+    class Impatient(_Protocol):
+        patience = seconds
+
+    return Impatient
+
+
 class _Protocol(H11Protocol):
     """Closes a connection whose headers do not come to an end."""
 
+    patience: float
     _alarm: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -127,7 +137,7 @@ class _Protocol(H11Protocol):
         if not self._is_waiting():
             self._calm()
         elif self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._give_up)
+            self._alarm = asyncio.get_running_loop().call_later(self.patience, self._give_up)
 
     def _calm(self) -> None:
         if self._alarm is not None:
