@@ -11,9 +11,17 @@ from starlette.routing import Route
 from knative_lambda.receivers.outcomes import STATUS, Outcome
 from knative_lambda.receivers.reception import Answer, World, receive
 
-_UNREAD = frozenset({Outcome.NOT_JSON, Outcome.TOO_LARGE, Outcome.TOO_SLOW, Outcome.CUT_OFF, Outcome.MALFORMED})
+_UNREAD = frozenset(
+    {Outcome.NOT_JSON, Outcome.TOO_LARGE, Outcome.TOO_SLOW, Outcome.CUT_OFF, Outcome.BUSY, Outcome.MALFORMED}
+)
 """Outcomes that may leave a body behind that nobody will read."""
-_WORDS = {404: "Not Found", 408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type"}
+_WORDS = {
+    404: "Not Found",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    503: "Service Unavailable",
+}
 
 
 def build(world: World) -> Starlette:

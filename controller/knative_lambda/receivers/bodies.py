@@ -23,19 +23,41 @@ def check_headers(headers: Headers, *, limit: int) -> None:
         raise Refused(Outcome.TOO_LARGE)
 
 
-async def read(stream: AsyncIterator[bytes], *, limit: int, seconds: float, clock: Clock) -> bytes:
-    """At most `limit` bytes, within `seconds` from first to last."""
+class Budget:
+    """Bytes of all bodies in memory at once, however many senders there are."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Raises Refused when there would be too many."""
+        if self.held + count > self.limit:
+            raise Refused(Outcome.BUSY)
+        self.held += count
+
+    def give_back(self, count: int) -> None:
+        self.held -= count
+
+
+async def read(stream: AsyncIterator[bytes], budget: Budget, *, limit: int, seconds: float, clock: Clock) -> bytes:
+    """At most `limit` bytes, within `seconds` from first to last. The caller gives them back to the budget."""
     try:
-        return await within(clock, seconds, _collect(stream, limit))
+        return await within(clock, seconds, _collect(stream, budget, limit))
     except TimeoutError:
         raise Refused(Outcome.TOO_SLOW) from None
 
 
-async def _collect(stream: AsyncIterator[bytes], limit: int) -> bytes:
+async def _collect(stream: AsyncIterator[bytes], budget: Budget, limit: int) -> bytes:
     parts, size = [], 0
-    async for part in stream:
-        size += len(part)
-        if size > limit:
-            raise Refused(Outcome.TOO_LARGE)
-        parts.append(part)
+    try:
+        async for part in stream:
+            if size + len(part) > limit:
+                raise Refused(Outcome.TOO_LARGE)
+            budget.take(len(part))
+            size += len(part)
+            parts.append(part)
+    except BaseException:
+        budget.give_back(size)
+        raise
     return b"".join(parts)

@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
     CUT_OFF = "cut_off"
+    BUSY = "busy"
     MALFORMED = "malformed"
 
 
@@ -53,6 +54,7 @@ STATUS = {
     Outcome.TOO_LARGE: 413,
     Outcome.TOO_SLOW: 408,
     Outcome.CUT_OFF: 400,
+    Outcome.BUSY: 503,
     Outcome.MALFORMED: 400,
 }
 """HTTP status."""
@@ -90,7 +92,7 @@ class Refused(Exception):
 
 
 class Counts:
-    """Deliveries by forge and outcome: at most seven times seventeen series. Read by whoever renders metrics."""
+    """Deliveries by forge and outcome: at most seven times eighteen series. Read by whoever renders metrics."""
 
     def __init__(self) -> None:
         self.deliveries: Counter[tuple[str, str]] = Counter()

@@ -22,6 +22,7 @@ from knative_lambda.machinery.recorder import Regarding
 from knative_lambda.machinery.store import Store
 from knative_lambda.receivers import bodies, deliveries, documents, forges, relevance
 from knative_lambda.receivers.base import Delivery, Forge, Headers, News, Ping, Verdict
+from knative_lambda.receivers.bodies import Budget
 from knative_lambda.receivers.deliveries import Accepted
 from knative_lambda.receivers.outcomes import ADVICE, VERDICTS, Counts, Outcome, Refused
 from knative_lambda.receivers.tokens import Tokens
@@ -49,6 +50,8 @@ class Limits:
 
     body_bytes: int = 1024 * 1024
     body_seconds: float = 10.0
+    held_bytes: int = 64 * 1024 * 1024
+    """Of all bodies in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class World:
     accepted: Accepted
     counts: Counts = field(default_factory=Counts)
     limits: Limits = Limits()
+    budget: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "budget", Budget(self.limits.held_bytes))
 
     def find(self, path: str) -> RepositorySeen | None:
         """The repository whose forge calls that path."""
@@ -86,15 +93,23 @@ async def receive(path: str, headers: Headers, stream: AsyncIterator[bytes], wor
     repo, forge = world.find(path), forges.match(headers)
     try:
         bodies.check_headers(headers, limit=world.limits.body_bytes)
-        body = await bodies.read(
-            stream, limit=world.limits.body_bytes, seconds=world.limits.body_seconds, clock=world.clock
-        )
-        answer = await _handle(repo, forge, Delivery(headers, body, world.clock.now()), world)
+        body = await _body(stream, world)
+        try:
+            answer = await _handle(repo, forge, Delivery(headers, body, world.clock.now()), world)
+        finally:
+            world.budget.give_back(len(body))
     except Refused as refusal:
         answer = Answer(refusal.outcome, refusal.message)
         _tell(repo, refusal.outcome, world)
     world.counts.add(forge.name if forge else None, answer.outcome)
     return answer
+
+
+async def _body(stream: AsyncIterator[bytes], world: World) -> bytes:
+    limits = world.limits
+    return await bodies.read(
+        stream, world.budget, limit=limits.body_bytes, seconds=limits.body_seconds, clock=world.clock
+    )
 
 
 async def _handle(repo: RepositorySeen | None, forge: Forge | None, delivery: Delivery, world: World) -> Answer:

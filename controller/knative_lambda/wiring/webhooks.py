@@ -28,8 +28,8 @@ from knative_lambda.wiring import http
 from knative_lambda.wiring.caches import Caches
 from knative_lambda.wiring.http import Listener
 
-CONNECTIONS = 128
-"""At once, each with a body of at most webhook_body_limit in memory."""
+CONNECTIONS = 1024
+"""At once; what their bodies take in memory is limited by itself."""
 WRITABLE = frozenset({kinds.FUNCTION_REPOSITORY, kinds.EVENT})
 
 

@@ -189,6 +189,26 @@ async def test_a_body_that_does_not_come_to_an_end_is_given_up(stage: Stage) -> 
     assert stage.count("github", Outcome.TOO_SLOW) == 1
 
 
+async def test_all_bodies_together_are_limited_and_given_back(stage: Stage) -> None:
+    stage.world.budget.limit = 3000
+    ends = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        await ends.wait()
+
+    slow = [asyncio.create_task(stage.post(half(), signed("github", b""))) for _ in range(3)]
+    await stage.clock.advance(0)
+    assert stage.world.budget.held == 3000
+    assert (await stage.deliver("github", b"{}")).status_code == 503
+    ends.set()
+    await asyncio.gather(*slow)
+    assert stage.world.budget.held == 0
+    assert (await stage.deliver("github", BODY)).status_code == 202
+    assert (await stage.deliver("github", b"x" * 5000)).status_code == 503
+    assert stage.world.budget.held == 0
+
+
 @pytest.mark.parametrize(
     "body",
     [
