@@ -18,6 +18,9 @@ from pydantic_settings import YamlConfigSettingsSource as YamlSource
 ENV_PREFIX = "KN_LAMBDA_"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
+CONTROLLERS = ("functions", "repositories")
+"""A LambdaFunction -> its children; a repository -> LambdaFunctions."""
+
 TextList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -47,6 +50,8 @@ class Settings(BaseSettings):
     qps: float = Field(default=400, ge=0)
     """Requests per second to the API server; 0 lifts the limit. Leases never wait."""
 
+    controllers: TextList = CONTROLLERS
+    """Which controllers this process runs; split into two Deployments, each needs a lease_name of its own."""
     workers: int = Field(default=50, ge=1, le=1000)
     """Reconciles at once."""
     reconcile_rate: float = Field(default=0, ge=0)
@@ -103,11 +108,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
 
-    @field_validator("namespaces", "insecure_registries", "allow_networks", mode="before")
+    @field_validator("controllers", "namespaces", "insecure_registries", "allow_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Lists from the environment are comma-separated."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("controllers")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or not set(names) <= set(CONTROLLERS):
+            raise ValueError(f"name one or more of {', '.join(CONTROLLERS)}")
+        return names
 
     @field_validator("rabbitmq")
     @classmethod

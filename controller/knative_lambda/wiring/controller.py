@@ -80,7 +80,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
         hooks = webhooks.build(settings, asking, watched, clock=clock, look=look) if settings.webhook_port else None
         looks = Looks(gate.is_open, stop.is_set, runners, farewell.waiting, hooks.counts.deliveries if hooks else {})
         first = operations.services(ports, watched, watcher, looks)
-        lead = _leading(settings, ports, gate, _lead_when_synced(watched, runners, requests))
+        chosen = [runner for runner in runners if runner.name in settings.controllers]
+        lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
         await serve([first, *_stages(ports, watched, farewell, lead, hooks)], stop=stop, clock=clock)
     finally:
         await asking.close()
