@@ -63,9 +63,14 @@ class BareClient:
             return decoded
 
     async def create_functions(self, namespace: str, names: list[str]) -> float:
-        """Creates them all; returns the seconds it took."""
+        """Creates inline functions; returns the seconds it took."""
+        return await self.create_objects(namespace, [function(name) for name in names])
+
+    async def create_objects(self, namespace: str, manifests: list[dict[str, Any]]) -> float:
+        """Creates LambdaFunctions; returns the seconds it took."""
+        by_name = {manifest["metadata"]["name"]: manifest for manifest in manifests}
         path = FUNCTIONS.format(namespace=namespace)
-        return await self._all(names, lambda name: self.send("POST", path, function(name)))
+        return await self._all(list(by_name), lambda name: self.send("POST", path, by_name[name]))
 
     async def three_writes(self, namespace: str, names: list[str], job: Callable[[str, str], dict[str, Any]]) -> float:
         """Function, Job and status of each; returns seconds."""

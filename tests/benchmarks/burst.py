@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from knative_lambda.wiring import adapters
 from tests.apiserver.operator import Operator
 from tests.benchmarks import bare
 from tests.benchmarks.table import Figure
+from tests.benchmarks.waiting import ObjectCounter
 from tests.testbed import assets
 from tests.testbed.assets import project_crds
 from tests.testbed.kubernetes import KubernetesBed
@@ -80,7 +80,7 @@ def _ours(bed: KubernetesBed, namespace: str, names: list[str]) -> dict[str, flo
     arguments = ("--namespace", namespace, "--no-leader-elect", "--events", "none", "--qps", "0")
     operator = Operator(kubeconfig=bed.kubeconfig, folder=folder, arguments=arguments).start()
     try:
-        counter = _JobCounter(bed, namespace, len(names))
+        counter = ObjectCounter(bed, bare.JOBS.format(namespace=namespace), len(names))
         counter.start()
         cpu_before, rss_before = operator.usage()
         began = time.perf_counter()
@@ -101,31 +101,6 @@ def _ours(bed: KubernetesBed, namespace: str, names: list[str]) -> dict[str, flo
 async def _create(bed: KubernetesBed, namespace: str, names: list[str]) -> None:
     async with bare.BareClient(bed) as client:
         await client.create_functions(namespace, names)
-
-
-class _JobCounter(threading.Thread):
-    """Waits for the last Job by one watch: a list at every look would slow down what it times."""
-
-    def __init__(self, bed: KubernetesBed, namespace: str, count: int) -> None:
-        super().__init__(daemon=True)
-        self._bed, self._path, self._count = bed, bare.JOBS.format(namespace=namespace), count
-        self.ended_at = 0.0
-
-    def run(self) -> None:
-        version = self._bed.api.get(self._path, limit=1)["metadata"]["resourceVersion"]
-        names: set[str] = set()
-        for event in self._bed.api.watch(self._path, seconds=300, resourceVersion=version):
-            names.add(event["object"]["metadata"]["name"])
-            if len(names) == self._count:
-                self.ended_at = time.perf_counter()
-                return
-
-    def wait(self) -> float:
-        """perf_counter of the last Job."""
-        self.join(300)
-        if not self.ended_at:
-            raise RuntimeError(f"not all {self._count} Jobs exist after 300 s")
-        return self.ended_at
 
 
 def _rest(operator: Operator) -> float:

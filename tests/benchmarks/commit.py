@@ -1,0 +1,164 @@
+"""A repository of many function directories: the first commit beside bare applies, and a commit that touches one.
+
+Everything runs as in production, but one role at a time: the process under test only syncs repositories, so that what is
+timed is git to LambdaFunction and not the builds that follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.apiserver.operator import Operator
+from tests.apiserver.proxy import ApiProxy
+from tests.apiserver.stage import Stage, repository
+from tests.apiserver.workdir import WorkingCopy
+from tests.benchmarks import bare
+from tests.benchmarks.table import Figure
+from tests.benchmarks.waiting import ObjectCounter, until_quiet
+from tests.testbed import assets
+from tests.testbed.gitserver import GitServer
+from tests.testbed.kubernetes import KubernetesBed
+
+NAMESPACE, THEIRS = "shop", "bare"
+TOUCHES = 5
+RECONCILE = "lambda.knative.io/reconcile-requested-at"
+
+
+def run(count: int) -> list[Figure]:
+    """The figures; without controller manager, so that only the API server works beside us."""
+    folder = Path(tempfile.mkdtemp(prefix="knative-lambda-bench-"))
+    crds = [*assets.crd_files(), *assets.project_crds()]
+    with KubernetesBed.start(crds=crds, controllers=False) as bed, GitServer.start() as git:
+        for namespace in (NAMESPACE, THEIRS):
+            bed.create_namespace(namespace)
+        proxy = ApiProxy(url=bed.url, token=bed.token, ca_file=bed.ca_file).start()
+        try:
+            return _measure(bed, git, proxy, folder=folder, count=count)
+        finally:
+            proxy.stop()
+
+
+def _measure(bed: KubernetesBed, git: GitServer, proxy: ApiProxy, *, folder: Path, count: int) -> list[Figure]:
+    stage = Stage(bed.api, NAMESPACE)
+    copy = WorkingCopy(folder / "copy", git.create_repository("functions"))
+    copy.push("nothing yet")
+    operator = _operator(proxy, folder)
+    try:
+        stage.apply("functionrepositories", repository("shop", git.url("functions"), interval="1h"))
+        stage.wait(lambda: stage.list("functionrepositories")[0].get("status"), what="the first look")
+        ours = _first_commit(bed, stage, copy, count)
+        until_quiet(proxy)
+        theirs = _bare_applies(bed, stage)
+        touched, spent = _touch_some(stage, copy, proxy, count)
+    finally:
+        operator.terminate()
+    return [*_first_figures(ours, theirs, count), *_touch_figures(touched, spent)]
+
+
+def _operator(proxy: ApiProxy, folder: Path) -> Operator:
+    settings = folder / "settings.yaml"
+    settings.write_text("controllers: [repositories]\n")
+    arguments = ("--namespace", NAMESPACE, "--no-leader-elect", "--events", "none", "--qps", "0")
+    return Operator(
+        kubeconfig=proxy.kubeconfig(folder / "kubeconfig"),
+        folder=folder,
+        arguments=(*arguments, "--config", str(settings)),
+    ).start()
+
+
+def _first_commit(bed: KubernetesBed, stage: Stage, copy: WorkingCopy, count: int) -> float:
+    """Seconds from the request to the last function."""
+    for index in range(count):
+        copy.function(f"fn-{index:05}", code=f"def handler(request):\n    return {index}\n")
+    copy.push("all functions")
+    print(f"    {count} functions pushed", flush=True)
+    counter = ObjectCounter(bed, bare.FUNCTIONS.format(namespace=NAMESPACE), count)
+    counter.start()
+    began = time.perf_counter()
+    _ask(stage, "first")
+    seconds = counter.wait() - began
+    print(f"    they exist after {seconds:.1f} s", flush=True)
+    return seconds
+
+
+def _bare_applies(bed: KubernetesBed, stage: Stage) -> float:
+    """Seconds that a bare client takes to apply the very same manifests elsewhere, with nobody reconciling them."""
+    manifests = [_manifest(fn) for fn in stage.list("lambdafunctions")]
+
+    async def apply() -> float:
+        async with bare.BareClient(bed) as client:
+            return await client.apply_functions(THEIRS, manifests)
+
+    return asyncio.run(apply())
+
+
+def _manifest(fn: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: fn["metadata"][name] for name in ("name", "labels", "annotations")}
+    return {"apiVersion": fn["apiVersion"], "kind": fn["kind"], "metadata": kept, "spec": fn["spec"]}
+
+
+def _touch_some(stage: Stage, copy: WorkingCopy, proxy: ApiProxy, count: int) -> tuple[list[float], Counter[str]]:
+    """Seconds of each commit that touches one function, and the requests of the last one."""
+    seconds = []
+    spent: Counter[str] = Counter()
+    for number in range(TOUCHES):
+        name = f"fn-{number * (count // TOUCHES):05}"
+        copy.function(name, code=f"def handler(request):\n    return 'touched {number}'\n")
+        commit = copy.push(f"touch {name}")
+        before = len(proxy.calls)
+        began = time.perf_counter()
+        _ask(stage, commit)
+        _wait_for_commit(stage, name, commit)
+        seconds.append(time.perf_counter() - began)
+        until_quiet(proxy)
+        calls = [call for call in proxy.calls[before:] if not call.watch and call.resource != "events"]
+        spent = Counter(f"{call.method} {call.resource} {_whose(call.name, name)}" for call in calls)
+    return seconds, spent
+
+
+def _whose(called: str, name: str) -> str:
+    if not called or called.startswith(name):
+        return "its own"
+    return "the repository" if called == "shop" else "another"
+
+
+def _wait_for_commit(stage: Stage, name: str, commit: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        fn = stage.function(name)
+        if fn is not None and fn["spec"]["source"]["git"]["commit"] == commit:
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{name} was not updated to {commit} within 60 s")
+
+
+def _ask(stage: Stage, stamp: str) -> None:
+    stage.patch("functionrepositories", "shop", {"metadata": {"annotations": {RECONCILE: stamp}}})
+
+
+def _first_figures(ours: float, theirs: float, count: int) -> list[Figure]:
+    ratio = theirs / ours
+    return [
+        Figure("bare client, applies/s", f"{count / theirs:.0f}"),
+        Figure("first commit, functions/s", f"{count / ours:.0f}"),
+        Figure("ratio", f"{ratio:.2f}", ">= 0.8", ratio >= 0.8),
+    ]
+
+
+def _touch_figures(seconds: list[float], spent: Counter[str]) -> list[Figure]:
+    median = statistics.median(seconds)
+    writes = spent["PATCH lambdafunctions its own"]
+    reads = sum(number for what, number in spent.items() if what.startswith("GET"))
+    others = sum(number for what, number in spent.items() if what.endswith("another"))
+    return [
+        Figure(f"a commit touches one of them, s (median of {len(seconds)})", f"{median:.2f}", "<= 1", median <= 1),
+        Figure("writes to that function's spec", str(writes), "1", writes == 1),
+        Figure("reads", str(reads), "0", reads == 0),
+        Figure("requests for other functions", str(others), "0", others == 0),
+    ]
