@@ -10,6 +10,7 @@ from knative_lambda.receivers.base import Headers
 from knative_lambda.receivers.outcomes import Outcome, Refused
 
 JSON = "application/json"
+HELD_BYTES = 64 * 1024 * 1024
 
 
 def check_headers(headers: Headers, *, limit: int) -> None:
@@ -26,7 +27,7 @@ def check_headers(headers: Headers, *, limit: int) -> None:
 class Budget:
     """Bytes of all bodies in memory at once, however many senders there are."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = HELD_BYTES) -> None:
         self.limit = limit
         self.held = 0
 

@@ -50,8 +50,6 @@ class Limits:
 
     body_bytes: int = 1024 * 1024
     body_seconds: float = 10.0
-    held_bytes: int = 64 * 1024 * 1024
-    """Of all bodies in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +68,7 @@ class World:
     accepted: Accepted
     counts: Counts = field(default_factory=Counts)
     limits: Limits = Limits()
-    budget: Budget = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "budget", Budget(self.limits.held_bytes))
+    budget: Budget = field(default_factory=Budget)
 
     def find(self, path: str) -> RepositorySeen | None:
         """The repository whose forge calls that path."""
