@@ -139,7 +139,8 @@ class Watcher:
 
 def is_managed(seen: ServiceSeen) -> bool:
     """Whether a Knative Service belongs to a function, and is no stranger's."""
-    return seen.owner is not None and seen.owner.kind == kinds.LAMBDA_FUNCTION.kind and seen.function_uid != ""
+    owner = seen.owner
+    return owner is not None and (owner.group, owner.kind) == (kinds.LAMBDA_FUNCTION.group, kinds.LAMBDA_FUNCTION.kind)
 
 
 def _operation(before: _Known | None, old: FunctionSeen | None, new: FunctionSeen) -> str:
@@ -158,7 +159,8 @@ def _told(new: FunctionSeen) -> tuple[str, tuple[str, ...]]:
     phase, outbox = status.get("phase"), status.get("outbox")
     waiting = outbox if isinstance(outbox, list) else ()
     types = tuple(str(one["type"]) for one in waiting if isinstance(one, dict) and "type" in one)
-    return phase if phase in _PHASES else Phase.PENDING.value, types
+    known = phase if isinstance(phase, str) and phase in _PHASES else Phase.PENDING.value
+    return known, types
 
 
 _PHASES = frozenset(phase.value for phase in Phase)
