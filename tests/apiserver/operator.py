@@ -95,6 +95,11 @@ class Operator:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout)
 
+    def wait(self, *, timeout: float = 40) -> int:
+        """Its exit code, once it ends by itself."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def kill(self) -> None:
         """SIGKILL, as a node that dies would."""
         if self._process is not None and self._process.poll() is None:
