@@ -144,9 +144,11 @@ class ApiProxy:
         context = ssl.create_default_context(cafile=str(self._ca_file))
         connector = aiohttp.TCPConnector(limit=0, ssl=context)
         self._session = aiohttp.ClientSession(
-            connector=connector, headers={"Authorization": f"Bearer {self._token}", "Accept-Encoding": "identity"}, auto_decompress=False,
+            connector=connector,
+            headers={"Authorization": f"Bearer {self._token}", "Accept-Encoding": "identity"},
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
-        )  # fmt: skip
+        )
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         runner = web.AppRunner(app, shutdown_timeout=0.5, access_log=None)
