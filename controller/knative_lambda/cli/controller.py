@@ -38,6 +38,9 @@ Workers = Annotated[int | None, _option("WORKERS", "Reconciles at once (50).")]
 Qps = Annotated[float | None, _option("QPS", "Requests per second to the API server (400); 0 is unlimited.")]
 Registry = Annotated[str | None, _option("REGISTRY", "Registry for functions that name none (localhost:5001).")]
 PushRegistry = Annotated[str | None, _option("PUSH_REGISTRY", "The same registry as build pods reach it.")]
+WebhookPort = Annotated[
+    int | None, _option("WEBHOOK_PORT", "Port for the webhooks of forges (9292); 0 listens nowhere.")
+]
 LogLevel = Annotated[str | None, _option("LOG_LEVEL", "debug, info, warning or error (info).")]
 LogFormat = Annotated[str | None, _option("LOG_FORMAT", "auto, json or text (auto).")]
 
@@ -56,6 +59,7 @@ def controller(
     qps: Qps = None,
     registry: Registry = None,
     push_registry: PushRegistry = None,
+    webhook_port: WebhookPort = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -81,6 +85,7 @@ def controller(
         "qps": qps,
         "registry": registry,
         "push_registry": push_registry,
+        "webhook_port": webhook_port,
         "log_level": log_level,
         "log_format": log_format,
     }
