@@ -133,6 +133,32 @@ def test_rabbitmq_away_is_shown_and_its_events_are_counted_as_waiting(
     stage.wait(lambda: port.metric("operator_event_queue_depth") == 0, what="nothing waits", timeout=60)
 
 
+def test_requests_at_the_webhooks_port_are_on_the_page(stage: Stage, start_operator: StartOperator, port: Port) -> None:
+    hooks = Port()
+    webhooks = {"KN_LAMBDA_WEBHOOK_PORT": str(hooks.number), "KN_LAMBDA_WEBHOOK_HOST": "127.0.0.1"}
+    started = start_operator(environment={**port.environment, **webhooks})
+    stage.wait(
+        lambda: len([line for line in started.log_lines() if line["event"] == "listening"]) == 2, what="two ports"
+    )
+    answer = httpx.post(f"http://127.0.0.1:{hooks.number}/hook/{'0' * 40}", json={}, timeout=5, trust_env=False)
+    assert answer.status_code == 404
+    asked = {"method": "POST", "endpoint": "/hook/{digest}", "status_code": "404"}
+    stage.wait(lambda: port.metric("operator_api_requests_total", **asked) == 1, what="the delivery is counted")
+    assert port.metric("operator_webhook_deliveries_total", outcome="unknown_path") == 1
+
+
+def test_a_process_that_runs_one_controller_tells_of_no_other(
+    stage: Stage, start_operator: StartOperator, port: Port
+) -> None:
+    start_operator(environment={**port.environment, "KN_LAMBDA_CONTROLLERS": "repositories"})
+    stage.apply("lambdafunctions", inline("unseen"))
+    stage.wait(lambda: port.metric("operator_goroutines") > 0, what="a page")
+    assert port.ready()["ready"] is True
+    assert port.get("/livez").status_code == 200
+    assert port.metric("operator_crd_operations_total") == 0
+    assert "operator_event_queue_depth{" not in port.get("/metrics").text
+
+
 def test_an_api_server_that_hangs_makes_the_process_unready_and_leaves_it_alive(
     stage: Stage, start_operator: StartOperator, proxy: ApiProxy, port: Port, tmp_path: Any
 ) -> None:

@@ -77,10 +77,15 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             repositories.runner(ports, watched, checkout=checkout, queue=queue, requests=requests),
         )
         look = partial(_look, gate, requests)
-        hooks = webhooks.build(settings, asking, watched, clock=clock, look=look) if settings.webhook_port else None
-        looks = Looks(gate.is_open, stop.is_set, runners, farewell.waiting, hooks.counts.deliveries if hooks else {})
-        first = operations.services(ports, watched, watcher, looks)
+        counted = operations.measured_requests
+        hooks = (
+            webhooks.build(settings, asking, watched, clock=clock, look=look, measured=counted)
+            if settings.webhook_port
+            else None
+        )
         chosen = [runner for runner in runners if runner.name in settings.controllers]
+        looks = Looks(gate.is_open, stop.is_set, chosen, farewell.waiting, hooks.counts.deliveries if hooks else {})
+        first = operations.services(ports, watched, watcher, looks)
         lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
         await serve([first, *_stages(ports, watched, farewell, lead, hooks)], stop=stop, clock=clock)
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from knative_lambda.api.meta import Key
 from knative_lambda.events.base import Bus
@@ -25,6 +26,7 @@ from knative_lambda.web.heartbeat import Heartbeat, Workers
 from knative_lambda.web.metrics import Metrics
 from knative_lambda.web.page import Page
 from knative_lambda.web.readiness import ApiServer, Readiness
+from knative_lambda.web.requests import MeasuredRequests
 from knative_lambda.web.watcher import Watcher
 from knative_lambda.wiring import http
 from knative_lambda.wiring.caches import Caches
@@ -42,6 +44,7 @@ class Looks:
     leads: Callable[[], bool]
     is_stopping: Callable[[], bool]
     runners: Sequence[Runner[Key]]
+    """Those that this process runs when it leads."""
     waiting_events: Callable[[], Iterable[str]]
     """Types of events that wait in memory; those in statuses are counted by the watcher."""
     deliveries: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -62,13 +65,17 @@ class Operations:
             return bus
         return MeasuredBus(bus, self.metrics, clock=self._clock)
 
+    def measured_requests(self, served: ASGIApp) -> ASGIApp:
+        """The same application, its requests counted."""
+        return MeasuredRequests(served, metrics=self.metrics, clock=self._clock)
+
     def watch(self, watched: Caches, *, leads: Callable[[], bool]) -> Watcher:
         """Hangs on the informers, before they run."""
 
         def synced() -> bool:
             return watched.functions.synced and watched.jobs.synced and watched.services.synced
 
-        watcher = Watcher(self.metrics, clock=self._clock, leads=leads, synced=synced)
+        watcher = Watcher(self.metrics, clock=self._clock, leads=self._tells(leads), synced=synced)
         watched.functions.on_change(watcher.function)
         watched.jobs.on_change(watcher.job)
         watched.services.on_change(watcher.service)
@@ -104,6 +111,10 @@ class Operations:
             routes=routes,
         )
 
+    def _tells(self, leads: Callable[[], bool]) -> Callable[[], bool]:
+        """Functions are told of by the one process that leads their controller."""
+        return leads if "functions" in self._settings.controllers else lambda: False
+
     def _page(self, watched: Caches, watcher: Watcher, looks: Looks) -> Page:
         def waiting() -> Mapping[str, int]:
             return watcher.outbox + Counter(looks.waiting_events())
@@ -112,7 +123,7 @@ class Operations:
             services=watched.services.store,
             jobs=watched.jobs.store,
             waiting_events=waiting,
-            leads=looks.leads,
+            leads=self._tells(looks.leads),
             deliveries=looks.deliveries,
         )
         return Page(self.metrics, Figures(view, self.metrics), clock=self._clock)

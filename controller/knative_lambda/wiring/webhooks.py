@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from starlette.types import ASGIApp
+
 from knative_lambda.api import kinds, meta
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Cluster, WriteFenced
@@ -66,9 +68,18 @@ class Webhooks:
 
 
 def build(
-    settings: Settings, asking: Cluster, watched: Caches, *, clock: Clock, look: Callable[[Key], bool]
+    settings: Settings,
+    asking: Cluster,
+    watched: Caches,
+    *,
+    clock: Clock,
+    look: Callable[[Key], bool],
+    measured: Callable[[ASGIApp], ASGIApp],
 ) -> Webhooks:
-    """`asking` writes under `only_asks`; `look` marks the repository and is true where this process leads."""
+    """`asking` writes under `only_asks`; `look` marks the repository and is true where this process leads.
+
+    `measured` counts the requests of an application.
+    """
     doorbell = Doorbell(asking, clock=clock, identity=settings.identity)
 
     async def request(key: Key) -> None:
@@ -92,12 +103,12 @@ def build(
         Service("webhook notices", recorder.run, drain=recorder.drain),
         Service("looks", looks.run, drain=looks.drain),
     )
-    return Webhooks(telling, (_listening(listener, world, watched),), world.counts, looks)
+    return Webhooks(telling, (_listening(listener, measured(app.build(world)), watched),), world.counts, looks)
 
 
-def _listening(listener: Listener, world: World, watched: Caches) -> Service:
+def _listening(listener: Listener, served_app: ASGIApp, watched: Caches) -> Service:
     """Opens the port only when the cache can tell a repository's path from an unknown one."""
-    served = http.service(listener, app.build(world))
+    served = http.service(listener, served_app)
 
     async def run() -> None:
         await asyncio.gather(watched.repositories.wait_synced(), watched.functions.wait_synced())
