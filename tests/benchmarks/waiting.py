@@ -18,12 +18,22 @@ class ObjectCounter(threading.Thread):
         self.ended_at = 0.0
 
     def run(self) -> None:
-        version = self._bed.api.get(self._path, limit=1)["metadata"]["resourceVersion"]
-        names: set[str] = set()
+        deadline = time.monotonic() + self._seconds
+        while not self.ended_at and time.monotonic() < deadline:
+            self._follow()
+
+    def _follow(self) -> None:
+        """One list and one watch, which the server may end before the last object came."""
+        listed = self._bed.api.get(self._path)
+        names = {item["metadata"]["name"] for item in listed["items"]}
+        version = listed["metadata"]["resourceVersion"]
         for event in self._bed.api.watch(self._path, seconds=self._seconds, resourceVersion=version):
-            names.add(event["object"]["metadata"].get("name", ""))
-            if len(names - {""}) == self._count:
+            if event["type"] == "ADDED":
+                names.add(event["object"]["metadata"]["name"])
+            if len(names) == self._count:
                 self.ended_at = time.perf_counter()
+                return
+            if event["type"] == "ERROR":
                 return
 
     def wait(self) -> float:
