@@ -1,0 +1,50 @@
+{{/* Names and labels. One release per namespace: names inside a namespace are fixed. */}}
+{{- define "knative-lambda.name" -}}
+knative-lambda-operator
+{{- end }}
+
+{{/* What is not in the release's own namespace carries its name: two releases in one cluster must not meet. */}}
+{{- define "knative-lambda.farName" -}}
+{{ include "knative-lambda.name" . }}:{{ .Release.Namespace }}
+{{- end }}
+
+{{- define "knative-lambda.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "knative-lambda.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "knative-lambda.labels" -}}
+{{ include "knative-lambda.selectorLabels" . }}
+app.kubernetes.io/part-of: knative-lambda
+app.kubernetes.io/component: controller
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "knative-lambda.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "knative-lambda.name" .) }}
+{{- end }}
+
+{{- define "knative-lambda.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- define "knative-lambda.rabbitmqSecret" -}}
+{{ .Values.rabbitmq.existingSecret.name | default (printf "%s-rabbitmq" (include "knative-lambda.name" .)) }}
+{{- end }}
+
+{{- define "knative-lambda.rabbitmqKey" -}}
+{{ ternary .Values.rabbitmq.existingSecret.key "url" (ne .Values.rabbitmq.existingSecret.name "") }}
+{{- end }}
+
+{{/* "true" when a RabbitMQ is named, else empty. */}}
+{{- define "knative-lambda.hasRabbitMQ" -}}
+{{- if or .Values.rabbitmq.existingSecret.name .Values.rabbitmq.url }}true{{ end }}
+{{- end }}
+
+{{/* "true" when a real API server is asked: `helm template` knows groups, but no kinds. */}}
+{{- define "knative-lambda.online" -}}
+{{- if .Capabilities.APIVersions.Has "v1/Pod" }}true{{ end }}
+{{- end }}
