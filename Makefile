@@ -7,8 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
+include versions.mk
+KIND_CLUSTER := knative-lambda
+REGISTRY := kind-registry
+IMAGE := localhost:5001/knative-lambda/controller
+IMAGE_TAG ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo dev)
+
 .PHONY: help install lock fmt lint types layers generate verify testbed testbed-down testbed-build test test-unit \
-        coverage bench demo house clean
+        coverage bench demo house clean chart-test chart-readme image kind-up deploy kind-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +33,11 @@ $(READY): requirements.lock pyproject.toml
 lock: install ## Renew requirements.lock from pyproject.toml (hashes, no index addresses)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --upgrade --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra minio --extra s3 --extra gcs --constraint requirements.lock \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --quiet \
+	  -o controller/requirements.lock
+	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile - --constraint requirements.lock --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --python-version 3.11 --quiet -o controller/build.lock
 
 fmt: install ## Format the code
 	$(BIN)/ruff check --fix --quiet controller tests
@@ -70,6 +81,71 @@ bench: install ## Measure, and print a table with the machine (not part of the t
 
 demo: install ## From nothing to a git push that becomes a Ready function, with a timeline
 	$(BIN)/python -m tests.demo
+
+chart-test: install ## Lint, render, install, upgrade, roll back and uninstall the chart; rights used and refused
+	$(PYTEST) -q tests/chart
+
+chart-readme: install ## Write chart/README.md from the comments in chart/values.yaml
+	$(BIN)/python -m tests.chart.readme --write
+
+image: ## Build the controller's image (needs docker)
+	$(call needs,docker)
+	docker build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) -f controller/Dockerfile -t $(IMAGE):$(IMAGE_TAG) .
+
+kind-up: ## A kind cluster with a local registry and Knative (needs docker, kind and kubectl)
+	$(call needs,docker kind kubectl)
+	docker inspect $(REGISTRY) >/dev/null 2>&1 || \
+	  docker run -d --restart=always -p 127.0.0.1:5001:5000 --name $(REGISTRY) $(REGISTRY_IMAGE)
+	kind get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER) || \
+	  kind create cluster --config kind-config.yaml --image $(KIND_NODE_IMAGE) --wait 120s
+	set -e; for node in $$(kind get nodes --name $(KIND_CLUSTER)); do \
+	  docker exec $$node mkdir -p /etc/containerd/certs.d/localhost:5001; \
+	  echo '[host."http://$(REGISTRY):5000"]' | \
+	    docker exec -i $$node cp /dev/stdin /etc/containerd/certs.d/localhost:5001/hosts.toml; \
+	done
+	docker network inspect kind --format '{{range .Containers}}{{println .Name}}{{end}}' | grep -qx $(REGISTRY) || \
+	  docker network connect kind $(REGISTRY)
+	kubectl --context kind-$(KIND_CLUSTER) -n kube-public create configmap local-registry-hosting --dry-run=client \
+	  -o yaml --from-literal=localRegistryHosting.v1='host: "localhost:5001"' | \
+	  kubectl --context kind-$(KIND_CLUSTER) apply -f -
+	$(call knative,serving,$(KNATIVE_SERVING),serving-crds.yaml)
+	$(call knative,serving,$(KNATIVE_SERVING),serving-core.yaml)
+	$(call knative,eventing,$(KNATIVE_EVENTING),eventing-crds.yaml)
+	$(call knative,eventing,$(KNATIVE_EVENTING),eventing-core.yaml)
+	$(call knative-net,kourier,$(KNATIVE_KOURIER),kourier.yaml)
+	kubectl --context kind-$(KIND_CLUSTER) -n knative-serving patch configmap config-network --type merge \
+	  -p '{"data":{"ingress-class":"kourier.ingress.networking.knative.dev"}}'
+	kubectl --context kind-$(KIND_CLUSTER) -n knative-serving wait --for=condition=Available --timeout=300s \
+	  deployment --all
+
+deploy: image ## Put the image into kind's registry and install the chart (needs docker, kind, kubectl and helm)
+	$(call needs,docker kind kubectl helm)
+	docker push --quiet $(IMAGE):$(IMAGE_TAG)
+	helm --kube-context kind-$(KIND_CLUSTER) upgrade --install knative-lambda chart --namespace knative-lambda \
+	  --create-namespace -f chart/values-kind.yaml --set image.tag=$(IMAGE_TAG) --wait --timeout 3m
+
+kind-down: ## Delete the kind cluster and its registry (needs docker and kind)
+	$(call needs,docker kind)
+	kind delete cluster --name $(KIND_CLUSTER)
+	docker rm --force $(REGISTRY)
+
+# $(call needs,PROGRAMS): says what is missing, and that docker must run.
+define needs
+	@for program in $(1); do command -v $$program >/dev/null || \
+	  { echo "make $@ needs $$program on PATH; docs/how-to/install-kind.md says where to get it" >&2; exit 1; }; done
+	@case " $(1) " in *" docker "*) docker info >/dev/null 2>&1 || \
+	  { echo "make $@ needs a running docker: 'docker info' fails" >&2; exit 1; };; esac
+endef
+
+define knative
+	kubectl --context kind-$(KIND_CLUSTER) apply --server-side \
+	  -f https://github.com/knative/$(1)/releases/download/$(2)/$(3)
+endef
+
+define knative-net
+	kubectl --context kind-$(KIND_CLUSTER) apply --server-side \
+	  -f https://github.com/knative-extensions/net-$(1)/releases/download/$(2)/$(3)
+endef
 
 clean: ## Remove what the other targets made (not the test bed's built servers)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* dist
