@@ -29,7 +29,7 @@ def build(world: World) -> Starlette:
 
     async def hook(request: Request) -> Response:
         try:
-            answer = await receive(request.url.path, request.headers, request.stream(), world)
+            answer = await receive(request.url.path, dict(request.headers.items()), request.stream(), world)
         except ClientDisconnect:
             world.counts.add(None, Outcome.CUT_OFF)
             answer = Answer(Outcome.CUT_OFF)
