@@ -126,6 +126,10 @@ def _build(_: argparse.Namespace) -> int:
     assets.servers()
     assets.ksvccheck()
     assets.kubectl()
+    assets.topology_operator()
+    assets.knative_programs()
+    assets.manifest_files(*assets.KNATIVE_CRDS, *assets.KNATIVE_CONFIGURATION, *assets.KNATIVE_WEBHOOKS)
+    assets.manifest_files(assets.TOPOLOGY_WEBHOOKS)
     assets.say(f"all programs and {len(assets.crd_files())} CRD files are here ({time.monotonic() - began:.1f} s)")
     return 0
 

@@ -1,9 +1,10 @@
 """Where the bed's programs and CRD files come from.
 
 Programs: `$KUBEBUILDER_ASSETS`, else the project's cache folder, else `go build` of the module in `go/` into
-that folder (about seven minutes once on two cores). CRD files: copied once out of the Go module cache, of the
-modules that `go/go.mod` and `go/go.sum` pin. Without Go and without a filled cache: Unavailable.
-Called by kubernetes, ksvc, fixtures and the command line of the bed.
+that folder (about seven minutes once on two cores). RabbitMQ's topology operator and Knative's own programs
+have modules of their own, `go-topology/` and `go-knative/`: each is built anew only when its own files change.
+CRD files and manifests: copied once out of the Go module cache, as `go.mod` and `go.sum` pin them. Without Go
+and without a filled cache: Unavailable. Called by kubernetes, topology, knative, ksvc and the command line.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ KUBERNETES_VERSION = "v1.36.3"
 
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager")
 
-_MODULE = Path(__file__).with_name("go")
 _OWN_CRDS = Path(__file__).with_name("crds")
 REPOSITORY_ROOT = Path(__file__).parents[2]
 _PROJECT_CRDS = REPOSITORY_ROOT / "chart" / "files" / "crds"
@@ -53,13 +53,30 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class GoModule:
+    """One of the bed's own Go modules: its folder, and what its folders in the cache begin with."""
+
+    folder: Path
+    prefix: str = ""
+
+
+BED = GoModule(Path(__file__).with_name("go"))
+TOPOLOGY = GoModule(Path(__file__).with_name("go-topology"), "topology-")
+KNATIVE = GoModule(Path(__file__).with_name("go-knative"), "knative-")
+
+
+@dataclass(frozen=True, slots=True)
 class CrdFamily:
-    """CRD files of one project: the Go module that holds them, the folder in it, and a pattern of names."""
+    """CRD files or manifests of one project: the Go module that holds them, the folder in it, a pattern of names.
+
+    `pinned_by` is our module whose go.mod names the version.
+    """
 
     name: str
     module: str
     folder: str
     pattern: str = "*.yaml"
+    pinned_by: GoModule = BED
 
 
 CRD_FAMILIES = (
@@ -72,21 +89,66 @@ CRD_FAMILIES = (
 )
 
 
+TOPOLOGY_WEBHOOKS = CrdFamily(
+    "webhooks",
+    "github.com/rabbitmq/messaging-topology-operator",
+    "config/webhook",
+    "manifests.yaml",
+    pinned_by=TOPOLOGY,
+)
+KNATIVE_CRDS = (
+    CrdFamily("networking", "knative.dev/networking", "config", pinned_by=KNATIVE),
+    CrdFamily("caching", "knative.dev/caching", "config", pinned_by=KNATIVE),
+)
+KNATIVE_CONFIGURATION = (
+    CrdFamily("networking-configmaps", "knative.dev/networking", "config", "config-*.yaml", pinned_by=KNATIVE),
+    CrdFamily("serving-configmaps", "knative.dev/serving", "config/core/configmaps", pinned_by=KNATIVE),
+    CrdFamily("eventing-configmaps", "knative.dev/eventing", "config/core/configmaps", pinned_by=KNATIVE),
+)
+KNATIVE_WEBHOOKS = (
+    CrdFamily("serving-webhooks", "knative.dev/serving", "config/core/webhooks", pinned_by=KNATIVE),
+    CrdFamily("eventing-webhooks", "knative.dev/eventing", "config/core/webhooks", pinned_by=KNATIVE),
+)
+
+KNATIVE_PROGRAMS = {
+    "serving-controller": "knative.dev/serving/cmd/controller",
+    "serving-webhook": "knative.dev/serving/cmd/webhook",
+    "serving-autoscaler": "knative.dev/serving/cmd/autoscaler",
+    "eventing-webhook": "knative.dev/eventing/cmd/webhook",
+}
+
+
 def servers() -> Servers:
     """The server programs, built when nobody has them. Raises Unavailable."""
-    folder = _ready_made() or _ensure("kube", SERVERS)
+    folder = _ready_made() or _ensure("./cmd/kube", SERVERS)
     return Servers(*(folder / name for name in SERVERS))
 
 
 def ksvccheck() -> Path:
     """The program that validates Knative Services with Knative's own code. Raises Unavailable."""
-    return _ensure("ksvccheck", ("ksvccheck",)) / "ksvccheck"
+    return _ensure("./cmd/ksvccheck", ("ksvccheck",)) / "ksvccheck"
 
 
 def kubectl() -> Path:
     """kubectl from PATH, else built. Raises Unavailable."""
     found = shutil.which("kubectl")
-    return Path(found) if found else _ensure("kubectl", ("kubectl",)) / "kubectl"
+    return Path(found) if found else _ensure("./cmd/kubectl", ("kubectl",)) / "kubectl"
+
+
+def topology_operator() -> Path:
+    """The manager of RabbitMQ's messaging topology operator. Raises Unavailable."""
+    name = "messaging-topology-operator"
+    return _ensure("github.com/rabbitmq/messaging-topology-operator/cmd", (name,), TOPOLOGY) / name
+
+
+def knative_programs() -> dict[str, Path]:
+    """Knative's own programs by our names for them (`KNATIVE_PROGRAMS`). Raises Unavailable."""
+    return {name: _ensure(package, (name,), KNATIVE) / name for name, package in KNATIVE_PROGRAMS.items()}
+
+
+def manifest_files(*families: CrdFamily) -> list[Path]:
+    """The files of these families, from the cache or copied into it. Raises Unavailable."""
+    return [path for family in families for path in _family_files(family)]
 
 
 def crd_files() -> list[Path]:
@@ -127,16 +189,16 @@ def _ready_made() -> Path | None:
     return Path(named)
 
 
-def _ensure(package: str, programs: tuple[str, ...]) -> Path:
-    """The cache folder that holds these programs, after building `cmd/<package>` if it does not yet."""
+def _ensure(package: str, programs: tuple[str, ...], module: GoModule = BED) -> Path:
+    """The cache folder that holds these programs, after building the module's package if it does not yet."""
     go = _go_version()
-    folder = _program_folder(go)
+    folder = _program_folder(module, go)
     if _complete(folder, programs):
         return folder
     refuse_unfit(go)
     with locked("build"):
         if not _complete(folder, programs):
-            _build(package, programs, folder)
+            _build(module, package, programs, folder)
     return folder
 
 
@@ -144,29 +206,29 @@ def _complete(folder: Path, programs: tuple[str, ...]) -> bool:
     return all((folder / name).exists() for name in programs)
 
 
-def _program_folder(go: tuple[int, ...] | None) -> Path:
+def _program_folder(module: GoModule, go: tuple[int, ...] | None) -> Path:
     """Exact for the Go at hand; without Go, any that was built from the same module files."""
-    digest = _digest("go.mod", "go.sum", "cmd")
+    digest = module.prefix + _digest(module, "go.mod", "go.sum", "cmd")
     if go is None:
         built = sorted(cache_folder().glob(f"{digest}-go*"))
         return built[-1] if built else cache_folder() / f"{digest}-none"
     return cache_folder() / f"{digest}-go{'.'.join(map(str, go))}"
 
 
-def _digest(*names: str) -> str:
-    """Sixteen hex digits over the named files and folders of the Go module."""
+def _digest(module: GoModule, *names: str) -> str:
+    """Sixteen hex digits over the named files and folders of the Go module, as far as it has them."""
     total = hashlib.sha256()
-    paths = [_MODULE / name for name in names]
+    paths = [path for name in names if (path := module.folder / name).exists()]
     files = sorted(file for path in paths for file in (path.rglob("*.go") if path.is_dir() else [path]))
     for file in files:
-        total.update(f"{file.relative_to(_MODULE)}\0".encode() + file.read_bytes() + b"\0")
+        total.update(f"{file.relative_to(module.folder)}\0".encode() + file.read_bytes() + b"\0")
     return total.hexdigest()[:16]
 
 
 def _go_version() -> tuple[int, ...] | None:
     if shutil.which("go") is None:
         return None
-    answer = _go("env", "GOVERSION").stdout.strip()
+    answer = _go(BED, "env", "GOVERSION").stdout.strip()
     seen = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", answer)
     return tuple(int(part or 0) for part in seen.groups()) if seen else None
 
@@ -190,10 +252,10 @@ def refuse_unfit(go: tuple[int, ...] | None) -> None:
         raise Unavailable(f"Go {text} is too old for the test bed's module: it needs {wanted} or a later 1.26")
 
 
-def _go(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def _go(module: GoModule, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["go", *arguments],
-        cwd=_MODULE,
+        cwd=module.folder,
         env=_go_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -208,13 +270,13 @@ def _go_environment() -> dict[str, str]:
     return {**kept, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 
-def _build(package: str, programs: tuple[str, ...], folder: Path) -> None:
+def _build(module: GoModule, package: str, programs: tuple[str, ...], folder: Path) -> None:
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"building {', '.join(programs)} {KUBERNETES_VERSION if package == 'kube' else ''}".rstrip())
+    say(f"building {', '.join(programs)}{f' {KUBERNETES_VERSION}' if programs == SERVERS else ''}")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
-        binary = Path(scratch) / package
-        _compile(package, binary, began)
+        binary = Path(scratch) / "program"
+        _compile(module, package, binary, began)
         for name in programs:
             _place(binary, folder, name)
     say(f"built {', '.join(programs)} in {time.monotonic() - began:.0f} s, kept in {folder}")
@@ -227,7 +289,7 @@ def _place(binary: Path, folder: Path, name: str) -> None:
     fresh.replace(folder / name)
 
 
-def _compile(package: str, binary: Path, began: float) -> None:
+def _compile(module: GoModule, package: str, binary: Path, began: float) -> None:
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES_VERSION.lstrip("v").split(".")
     told = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
@@ -242,15 +304,15 @@ def _compile(package: str, binary: Path, began: float) -> None:
         linked,
         "-o",
         str(binary),
-        f"./cmd/{package}",
+        package,
     ]
-    total = len(_go("list", "-deps", f"./cmd/{package}").stdout.split())
+    total = len(_go(module, "list", "-deps", package).stdout.split())
     with subprocess.Popen(
-        command, cwd=_MODULE, env=_go_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=module.folder, env=_go_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as build:
         lines = _follow(build, total, began)
     if build.returncode != 0:
-        raise Unavailable(f"go build ./cmd/{package} failed:\n" + "\n".join(lines[-15:]))
+        raise Unavailable(f"go build {package} failed:\n" + "\n".join(lines[-15:]))
 
 
 def _follow(build: subprocess.Popen[str], total: int, began: float) -> list[str]:
@@ -298,7 +360,8 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _family_files(family: CrdFamily) -> list[Path]:
-    folder = cache_folder() / f"crds-{_digest('go.mod', 'go.sum')}" / family.name
+    pinned = family.pinned_by.prefix + _digest(family.pinned_by, "go.mod", "go.sum")
+    folder = cache_folder() / f"crds-{pinned}" / family.name
     if not folder.is_dir():
         with locked("crds"):
             if not folder.is_dir():
@@ -309,14 +372,24 @@ def _family_files(family: CrdFamily) -> list[Path]:
 def _copy_family(family: CrdFamily, folder: Path) -> None:
     if shutil.which("go") is None:
         raise Unavailable(f"no Go on PATH to fetch the CRD files of {family.module} with: install Go 1.26")
-    answer = _go("mod", "download", "-json", family.module)
-    told = json.loads(answer.stdout or "{}")
-    if answer.returncode != 0 or "Dir" not in told:
-        raise Unavailable(f"go mod download {family.module} failed: {told.get('Error') or answer.stderr[-500:]}")
+    origin = _module_folder(family)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copy-") as scratch:
         copies = Path(scratch) / family.name
         copies.mkdir()
-        for path in sorted((Path(told["Dir"]) / family.folder).glob(family.pattern)):
+        for path in sorted(origin.glob(family.pattern)):
             shutil.copyfile(path, copies / path.name)
         copies.rename(folder)
+
+
+def _module_folder(family: CrdFamily) -> Path:
+    """Where the family's files are in the module cache, after downloading their module if need be."""
+    answer = _go(family.pinned_by, "mod", "download", "-json", family.module)
+    told = json.loads(answer.stdout or "{}")
+    if answer.returncode == 0 and "Dir" in told:
+        return Path(told["Dir"]) / family.folder
+    # The proxy has the zip of some commits without the data that the command above asks for: as a package, then.
+    package = _go(family.pinned_by, "list", "-find", "-f", "{{.Dir}}", f"{family.module}/{family.folder}")
+    if package.returncode != 0 or not package.stdout.strip():
+        raise Unavailable(f"go mod download {family.module} failed: {told.get('Error') or answer.stderr[-500:]}")
+    return Path(package.stdout.strip())

@@ -19,6 +19,7 @@ from tests.testbed.gitserver import Failure, GitServer
 from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.rabbitmq import RabbitMQBed
 from tests.testbed.standins import Knative, Kubelet
+from tests.testbed.topology import TopologyOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +81,25 @@ def rabbitmq_bed(uncaptured: Callable[[], contextlib.AbstractContextManager[None
         give_up(gap.reason)
     with bed:
         yield bed
+
+
+@pytest.fixture(scope="session")
+def topology_operator(
+    kubernetes_bed: KubernetesBed,
+    rabbitmq_bed: RabbitMQBed,
+    uncaptured: Callable[[], contextlib.AbstractContextManager[None]],
+) -> Iterator[TopologyOperator]:
+    """RabbitMQ's own topology operator with its webhooks, in every namespace, for the session's RabbitMQ.
+
+    `connection_secret(namespace)` makes what its objects refer to.
+    """
+    try:
+        with uncaptured():
+            operator = TopologyOperator.start(kubernetes=kubernetes_bed, rabbitmq=rabbitmq_bed)
+    except Unavailable as gap:
+        give_up(gap.reason)
+    with operator:
+        yield operator
 
 
 @pytest.fixture

@@ -1,0 +1,7 @@
+//go:build tools
+
+package topology
+
+import (
+	_ "github.com/rabbitmq/messaging-topology-operator/cmd"
+)
