@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ("tests.testbed.fixtures",)
 
 ROOT = Path(__file__).parent
-TIERS = ("unit", "scenarios", "contract", "testbed", "apiserver")
+TIERS = ("unit", "scenarios", "contract", "testbed", "apiserver", "chart")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

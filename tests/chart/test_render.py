@@ -1,0 +1,205 @@
+"""What the chart renders, without a cluster: lint, a matrix of values, settings that the controller reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+import knative_lambda
+from knative_lambda import settings as configuration
+from tests.chart import readme, rights
+from tests.chart.engine import Manifest, Values, named, render
+
+ROOT = Path(__file__).parents[2]
+RABBITMQ: Values = {"rabbitmq": {"existingSecret": {"name": "rabbitmq-url"}}}
+EVERYTHING: Values = {
+    "replicas": 3,
+    "image": {"digest": "sha256:" + "0" * 64, "tag": "v1"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "watchNamespaces": ["shop", "billing"],
+    "repositories": [{"name": "shop", "namespace": "shop", "spec": {"url": "https://git.example.com/shop.git"}}],
+    "rabbitmq": {"url": "amqps://user:secret@rabbit.example.com/%2f", "exchange": "events"},
+    "deadLetters": {"enabled": True},
+    "brokers": {"create": True},
+    "build": {
+        "registry": "localhost:5001", "pushRegistry": "kind-registry:5000",
+        "insecureRegistries": ["kind-registry:5000"], "namespace": "builds", "retries": 0,
+    },
+    "git": {"workers": 2, "allowNetworks": ["10.0.0.0/8"], "cacheSize": "5Gi"},
+    "log": {"level": "debug"},
+    "settings": {"workers": 20, "qps": 200},
+    "serviceAccount": {"name": "lambda", "annotations": {"a": "b"}},
+    "rbac": {"secretNames": ["git", "hook"]},
+    "service": {"annotations": {"c": "d"}},
+    "podAnnotations": {"e": "f"},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "x", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "priorityClassName": "system-cluster-critical",
+    "networkPolicy": {"enabled": True, "webhooksFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True},
+}  # fmt: skip
+MATRIX: dict[str, Values] = {
+    "defaults": {},
+    "kind": yaml.safe_load((readme.CHART / "values-kind.yaml").read_text()),
+    "rabbitmq by secret": RABBITMQ,
+    "one namespace": {"watchNamespaces": ["shop"]},
+    "builds elsewhere": {"build": {"namespace": "builds"}},
+    "no webhooks": {"webhooks": {"enabled": False}, "networkPolicy": {"enabled": True}},
+    "account of somebody else": {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
+    "dead letters by AMQP": RABBITMQ | {"deadLetters": {"enabled": True, "declare": "amqp"}},
+    "everything": EVERYTHING,
+}
+every_case = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+
+
+def settings_of(manifests: list[Manifest], folder: Path, monkeypatch: pytest.MonkeyPatch) -> configuration.Settings:
+    """The settings as the controller would read them in the pod that was rendered."""
+    file = folder / "settings.yaml"
+    (config,) = [one for one in manifests if one["kind"] == "ConfigMap"]
+    file.write_text(config["data"]["settings.yaml"])
+    for variable in container(manifests).get("env", []):
+        monkeypatch.setenv(variable["name"], "amqp://host/")
+    return configuration.load(file=file)
+
+
+def container(manifests: list[Manifest]) -> dict[str, Any]:
+    (found,) = named(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+@every_case
+def test_lint_finds_nothing(values: Values) -> None:
+    found = helm_python.lint(readme.CHART, values, strict=True)
+    assert found["errors"] == []
+    assert [one["error"] for one in found["messages"]] == ["icon is recommended"]
+
+
+@every_case
+def test_the_controller_reads_the_settings(values: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = render(values)
+    settings = settings_of(manifests, tmp_path, monkeypatch)
+    assert settings.lease_namespace == "platform"
+    assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
+    assert settings.events == ("rabbitmq" if "rabbitmq" in values else "none")
+    assert settings.builder_image == container(manifests)["image"]
+    assert {mount["mountPath"] for mount in container(manifests)["volumeMounts"]} >= {str(settings.cache_dir), "/tmp"}
+
+
+@every_case
+def test_every_pod_fits_restricted_pod_security(values: Values) -> None:
+    manifests = render(values)
+    pods = [named(manifests, "Deployment")["spec"]["template"]["spec"], named(manifests, "Pod")["spec"]]
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 65532
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for one in pod["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            }  # fmt: skip
+
+
+@every_case
+def test_no_rule_has_a_wildcard_and_every_right_is_needed_by_code(values: Values) -> None:
+    found = {right for rule in rights.rules(render(values)) for right in rights.rights(rule)}
+    assert not [right for right in found if "*" in right]
+    for right in found - rights.SWITCHED:
+        need = rights.NEEDS[right]
+        assert need.words in rights.code_of(need.place), f"{right} is for {need}, which is not there"
+
+
+def test_no_right_is_in_the_table_that_the_chart_does_not_give() -> None:
+    given = {
+        right
+        for values in (RABBITMQ, EVERYTHING)
+        for rule in rights.rules(render(values))
+        for right in rights.rights(rule)
+    }
+    assert given == set(rights.NEEDS) | rights.SWITCHED
+
+
+def test_rights_for_dead_letters_and_brokers_are_given_only_when_asked_for() -> None:
+    given = {right for rule in rights.rules(render(RABBITMQ)) for right in rights.rights(rule)}
+    assert not given & rights.SWITCHED
+    by_amqp = RABBITMQ | {"deadLetters": {"enabled": True, "declare": "amqp"}}
+    assert {right for rule in rights.rules(render(by_amqp)) for right in rights.rights(rule)} == given
+
+
+def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
+    manifests = render(EVERYTHING)
+    kinds = {one["kind"] for one in manifests}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+    roles = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in manifests if one["kind"] == "Role"}
+    assert roles == {
+        ("shop", "knative-lambda-operator:platform"),
+        ("billing", "knative-lambda-operator:platform"),
+        ("builds", "knative-lambda-operator:platform:builds"),
+        ("platform", "knative-lambda-operator"),
+    }
+    secrets = [rule for rule in rights.rules(manifests) if rule["resources"] == ["secrets"]]
+    assert [rule["resourceNames"] for rule in secrets] == [["git", "hook"]] * 2
+
+
+def test_a_password_is_in_the_secret_and_nowhere_else() -> None:
+    manifests = render(EVERYTHING)
+    secret = named(manifests, "Secret")
+    rest = yaml.safe_dump([one for one in manifests if one is not secret])
+    assert "user:secret" not in rest
+    (variable,) = container(manifests)["env"]
+    assert variable["valueFrom"]["secretKeyRef"] == {"name": secret["metadata"]["name"], "key": "url"}
+
+
+def test_changed_settings_roll_the_pods() -> None:
+    def digest(values: Values) -> object:
+        return named(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+
+    assert digest({}) == digest({"replicas": 1})
+    assert digest({}) != digest({"log": {"level": "debug"}})
+
+
+def test_one_replica_has_no_disruption_budget() -> None:
+    assert "PodDisruptionBudget" not in {one["kind"] for one in render({"replicas": 1})}
+    assert named(render({"replicas": 2}), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_kinds_and_repositories_stay_when_the_release_goes() -> None:
+    manifests = render({"repositories": EVERYTHING["repositories"]})
+    kept = [one for one in manifests if one["kind"] in ("CustomResourceDefinition", "FunctionRepository")]
+    assert len(kept) == 3
+    assert {one["metadata"]["annotations"]["helm.sh/resource-policy"] for one in kept} == {"keep"}
+
+
+def test_the_readme_is_as_generated_and_tells_every_value() -> None:
+    text = (readme.CHART / "values.yaml").read_text()
+    assert readme.README.read_text() == readme.page(text), "make chart-readme"
+    assert "replicas" in {row.path for row in readme.rows(text)}
+
+
+def test_a_value_without_a_comment_is_found() -> None:
+    with pytest.raises(ValueError, match="b has no comment"):
+        readme.rows("# told\na: 1\n\nb: 2\n")
+
+
+def test_versions_agree() -> None:
+    chart = yaml.safe_load((readme.CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == knative_lambda.__version__
+    pinned = dict(
+        line.split(" := ") for line in (ROOT / "versions.mk").read_text().splitlines() if " := " in line
+    )
+    assert f"ARG PYTHON_IMAGE={pinned['PYTHON_IMAGE']}\n" in (ROOT / "controller" / "Dockerfile").read_text()
+    assert all(":latest" not in value for value in pinned.values())
+
+
+def test_the_image_installs_the_versions_that_are_tested() -> None:
+    def pins(path: str) -> set[str]:
+        return {line.split(" ")[0] for line in (ROOT / path).read_text().splitlines() if "==" in line}
+
+    assert pins("controller/requirements.lock") <= pins("requirements.lock")
+    assert pins("controller/build.lock") <= pins("requirements.lock")
+    assert not any(pin.startswith(("pytest", "helm", "ruff")) for pin in pins("controller/requirements.lock"))

@@ -1,0 +1,43 @@
+"""Values that the chart refuses, with a message that names the key."""
+
+from __future__ import annotations
+
+import helm_python
+import pytest
+
+from tests.chart.engine import Values, render
+
+REFUSED: dict[str, tuple[Values, str]] = {
+    "a key that is misspelt": ({"replcas": 2}, "replcas"),
+    "a nested key that is misspelt": ({"rabbitmq": {"secret": "x"}}, "/rabbitmq'.*secret"),
+    "too many replicas": ({"replicas": 4}, "/replicas"),
+    "no replicas": ({"replicas": 0}, "/replicas"),
+    "replicas in words": ({"replicas": "two"}, "/replicas"),
+    "a namespace that cannot be": ({"watchNamespaces": ["Shop"]}, "/watchNamespaces/0"),
+    "a namespace twice": ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
+    "another protocol than AMQP": ({"rabbitmq": {"url": "http://rabbit"}}, "/rabbitmq/url"),
+    "a digest that is none": ({"image": {"digest": "abc"}}, "/image/digest"),
+    "a repository without a url": ({"repositories": [{"name": "a", "spec": {}}]}, "/repositories/0/spec"),
+    "a registry with a scheme": ({"build": {"registry": "https://x"}}, "/build/registry"),
+    "an unknown level": ({"log": {"level": "loud"}}, "/log/level"),
+    "a body limit above GitHub's": ({"webhooks": {"bodyLimit": 99999999}}, "/webhooks/bodyLimit"),
+    "too little time to leave": ({"terminationGracePeriodSeconds": 1}, "/terminationGracePeriodSeconds"),
+    "an amount that is none": ({"resources": {"limits": {"memory": "much"}}}, "/resources/limits/memory"),
+    "both a secret and a url": (
+        {"rabbitmq": {"url": "amqp://a", "existingSecret": {"name": "b"}}}, r"rabbitmq\.url: name either",
+    ),
+    "dead letters without RabbitMQ": ({"deadLetters": {"enabled": True}}, r"deadLetters\.enabled: dead letters"),
+    "nobody's account": ({"serviceAccount": {"create": False}}, r"serviceAccount\.name: name the"),
+    "a repository that nobody would follow": (
+        {"watchNamespaces": ["a"], "repositories": [{"name": "r", "namespace": "b", "spec": {"url": "https://x"}}]},
+        "repositories: r is in namespace b, which watchNamespaces does not name",
+    ),
+    "a password among the settings": ({"settings": {"rabbitmq": "amqp://a"}}, r"settings\.rabbitmq: the chart sets"),
+    "a setting that another value sets": ({"settings": {"namespaces": ["a"]}}, r"settings\.namespaces: the chart"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_values_are_refused_by_name(values: Values, words: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=words):
+        render(values)
