@@ -37,6 +37,8 @@ class Operator:
             "KN_LAMBDA_CACHE_DIR": str(folder / "cache"),
             "KN_LAMBDA_ALLOW_NETWORKS": "127.0.0.0/8",
             "KN_LAMBDA_BUILD_RETRIES": "0",
+            "KN_LAMBDA_WEBHOOK_HOST": "127.0.0.1",
+            "KN_LAMBDA_HTTP_HOST": "127.0.0.1",
             "KN_LAMBDA_WEBHOOK_PORT": "0",
             "KN_LAMBDA_HTTP_PORT": "0",
             "PYTHONWARNINGS": "default",
