@@ -31,6 +31,8 @@ WORKSPACE = "/workspace"
 """The build context in both containers; `kn-lambda build-context` writes Dockerfile, shim and code here."""
 CREDENTIALS = "/var/run/source-credentials"
 """Where the init container finds the source's Secret, one file per key."""
+_GZIP = 16
+"""Added to the size of zlib's window, makes it write gzip's header, without a time."""
 
 
 class BuildRequestError(ValueError):
@@ -83,13 +85,20 @@ def identity(
 def encode(request: BuildRequest) -> str:
     """base64 of gzip of canonical JSON, the same for the same request; BuildRequestError when it is too big."""
     plain = digest.canonical(request.model_dump(mode="json", by_alias=True, exclude_none=True))
-    encoded = base64.b64encode(gzip.compress(plain, compresslevel=6, mtime=0)).decode()
+    encoded = base64.b64encode(_packed(plain)).decode()
     if len(encoded) > ENCODED_LIMIT:
         raise BuildRequestError(
             f"code and dependencies take {len(encoded)} bytes packed, more than the {ENCODED_LIMIT} that a build can"
             " carry; move them into a git repository"
         )
     return encoded
+
+
+def _packed(plain: bytes) -> bytes:
+    """gzip, with tables as small as the text: zlib clears them for every text, by default 256 KiB of them."""
+    window = min(zlib.MAX_WBITS, max(9, len(plain).bit_length()))
+    packer = zlib.compressobj(wbits=_GZIP + window, memLevel=min(zlib.DEF_MEM_LEVEL, window - 6))
+    return packer.compress(plain) + packer.flush()
 
 
 def decode(encoded: str) -> BuildRequest:
