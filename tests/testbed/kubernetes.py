@@ -54,9 +54,10 @@ class KubernetesBed:
     same for kubectl; `api` is a plain client; `crds` names the definitions installed through this bed.
     """
 
-    def __init__(self, *, run: processes.Run, programs: assets.Servers) -> None:
+    def __init__(self, *, run: processes.Run, programs: assets.Servers, more_controllers: Sequence[str] = ()) -> None:
         self._run = run
         self._programs = programs
+        self._controllers = ",".join([_CONTROLLERS, *more_controllers])
         self._ports = _Ports(*(processes.free_port() for _ in range(4)))
         self._folder = run.directory("kubernetes")
         self._etcd: processes.Server | None = None
@@ -72,15 +73,21 @@ class KubernetesBed:
 
     @classmethod
     def start(
-        cls, *, run: processes.Run | None = None, crds: Iterable[Path] = (), controllers: bool = True
+        cls,
+        *,
+        run: processes.Run | None = None,
+        crds: Iterable[Path] = (),
+        controllers: bool = True,
+        more_controllers: Sequence[str] = (),
     ) -> KubernetesBed:
         """Start all three and wait until they serve. Raises Unavailable when this machine has no programs.
 
         `crds` are installed before the controller manager starts: its garbage collector learns kinds that
-        come later only within 30 s. `controllers=False` leaves the controller manager out.
+        come later only within 30 s. `controllers=False` leaves the controller manager out, `more_controllers`
+        run in it besides the usual ones.
         """
         programs = assets.servers()
-        bed = cls(run=run or processes.Run.begin("kubernetes"), programs=programs)
+        bed = cls(run=run or processes.Run.begin("kubernetes"), programs=programs, more_controllers=more_controllers)
         try:
             bed._start(list(crds), controllers=controllers)
         except BaseException:
@@ -267,7 +274,7 @@ class KubernetesBed:
                 "--leader-elect=false",
                 f"--service-account-private-key-file={self._folder / 'service-account.key'}",
                 f"--root-ca-file={self.ca_file}",
-                f"--controllers={_CONTROLLERS}",
+                f"--controllers={self._controllers}",
                 "--kube-api-qps=2000",  # its default of 20 requests/s would be what every benchmark measures
                 "--kube-api-burst=4000",
                 "--concurrent-job-syncs=10",
