@@ -34,6 +34,8 @@ DATA_LIMIT = 16_384
 _DROPPABLE = ("spec", "conditions", "status")
 """Left out of data that is too big, in this order; `truncated` names them."""
 
+_NO_BUILD, _NO_SERVICE = BuildStatus(), ServiceStatus()
+
 BuildWord = Literal["started", "completed", "failed", "timeout", "cancelled", "stopped"]
 
 
@@ -107,7 +109,7 @@ def _asked(subject: Subject, new: FunctionStatus) -> str:
 
 
 def _build(subject: Subject, old: FunctionStatus, new: FunctionStatus) -> Iterator[Event]:
-    before, after = old.build_status or BuildStatus(), new.build_status or BuildStatus()
+    before, after = old.build_status or _NO_BUILD, new.build_status or _NO_BUILD
     tell = _teller(subject)
     asked = _asked(subject, new)
     if before.digest and before.digest != after.digest and not before.completed_at:
@@ -146,7 +148,7 @@ def _teller(subject: Subject) -> Callable[[EventType, BuildStatus, BuildWord, st
 
 
 def _service(subject: Subject, old: FunctionStatus, new: FunctionStatus) -> Iterator[Event]:
-    before, after = old.service_status or ServiceStatus(), new.service_status or ServiceStatus()
+    before, after = old.service_status or _NO_SERVICE, new.service_status or _NO_SERVICE
     if not after.applied_hash or after.applied_hash == before.applied_hash:
         return
     kind = EventType.SERVICE_UPDATED if before.service_name else EventType.SERVICE_CREATED
@@ -184,7 +186,7 @@ def _phase(subject: Subject, old: FunctionStatus, new: FunctionStatus, *, cause:
         function_name=subject.key.name,
         namespace=subject.key.namespace,
         phase=new.phase,
-        conditions=[one.model_dump(mode="json", by_alias=True) for one in new.conditions],
+        conditions=new.model_dump(mode="json", by_alias=True, include={"conditions"})["conditions"],
     )
     yield subject.event(EventType.STATUS_UPDATED, new.transitions, new.phase.value, data=data, cause=cause)
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from knative_lambda.kit.clock import ManualClock
-from knative_lambda.machinery.process import Service, freeze_when_synced, serve, stop_on_signals
+from knative_lambda.machinery.process import GC_THRESHOLDS, Service, freeze_when_synced, serve, stop_on_signals
 
 from .link import running, settle, until
 
@@ -134,6 +134,7 @@ async def test_a_signal_asks_for_the_end_and_a_second_one_is_not_ours(number: si
 async def test_memory_is_frozen_once_all_caches_are_full() -> None:
     import gc
 
+    usual = gc.get_threshold()
     first, second = asyncio.Event(), asyncio.Event()
 
     async def wait(event: asyncio.Event) -> None:
@@ -142,8 +143,9 @@ async def test_memory_is_frozen_once_all_caches_are_full() -> None:
     async with running(freeze_when_synced([lambda: wait(first), lambda: wait(second)])) as [task]:
         first.set()
         await settle()
-        assert (gc.get_freeze_count(), task.done()) == (0, False)
+        assert (gc.get_freeze_count(), gc.get_threshold(), task.done()) == (0, usual, False)
         second.set()
         await until(task.done)
-        assert gc.get_freeze_count() > 0
+        assert (gc.get_freeze_count() > 0, gc.get_threshold()) == (True, GC_THRESHOLDS)
     gc.unfreeze()
+    gc.set_threshold(*usual)
