@@ -25,7 +25,6 @@ def helm_for(kubernetes_bed: KubernetesBed) -> Iterator[HelmFor]:
     yield make
     for helm in made:
         helm.uninstall()
-        helm.close()
 
 
 @pytest.fixture
@@ -40,4 +39,3 @@ def other_namespace(kubernetes_bed: KubernetesBed, namespace: str) -> Iterator[s
     name = kubernetes_bed.create_namespace(f"{namespace[:50]}-other")
     yield name
     kubernetes_bed.delete_namespace(name)
-

@@ -36,38 +36,49 @@ def named(manifests: list[Manifest], kind: str) -> Manifest:
 
 
 class Helm:
-    """`helm` for one release in one namespace; values are merged over those that every call shares."""
+    """`helm` for one release in one namespace; values are merged over those that every call shares.
+
+    Every call is a Helm of its own, as a command is: what one saw of the cluster, the next does not remember.
+    """
 
     def __init__(self, kubeconfig: Path, namespace: str, *, name: str = RELEASE, shared: Values | None = None) -> None:
         self.namespace = namespace
         self.name = name
+        self._kubeconfig = kubeconfig
         self._shared = shared or {}
-        self._config = helm_python.Config(kubeconfig_path=kubeconfig, namespace=namespace)
 
-    def install(self, values: Values | None = None, **options: Any) -> list[Manifest]:
+    def install(self, values: Values | None = None, *, chart: Path = CHART) -> list[Manifest]:
         """`helm install`; the manifests that it made."""
-        made = self._config.install(CHART, self.name, {**self._shared, **(values or {})}, **options)
-        return documents(made["manifest"])
+        with self._command() as helm:
+            return documents(helm.install(chart, self.name, self._merged(values))["manifest"])
 
     def upgrade(self, values: Values | None = None) -> list[Manifest]:
         """`helm upgrade` with these values only."""
-        made = self._config.upgrade(CHART, self.name, {**self._shared, **(values or {})}, reset_values=True)
-        return documents(made["manifest"])
+        with self._command() as helm:
+            return documents(helm.upgrade(CHART, self.name, self._merged(values), reset_values=True)["manifest"])
 
     def rollback(self, revision: int) -> None:
-        self._config.rollback(self.name, version=revision)
+        with self._command() as helm:
+            helm.rollback(self.name, version=revision)
 
     def uninstall(self) -> None:
-        self._config.uninstall(self.name, ignore_not_found=True)
+        """Nothing to uninstall is fine."""
+        with self._command() as helm:
+            helm.uninstall(self.name, ignore_not_found=True)
 
-    def history(self) -> list[tuple[int, str]]:
-        """(revision, status), oldest first."""
-        return [(one["version"], one["status"]) for one in self._config.history(self.name)]
+    def history(self) -> list[str]:
+        """The status of each revision, oldest first."""
+        with self._command() as helm:
+            return [one["status"] for one in helm.history(self.name)]
 
     def notes(self) -> str:
         """What `helm install` prints at the end."""
-        found: str = self._config.get_all(self.name)["info"]["notes"]
+        with self._command() as helm:
+            found: str = helm.get_all(self.name)["info"]["notes"]
         return found
 
-    def close(self) -> None:
-        self._config.close()
+    def _command(self) -> helm_python.Config:
+        return helm_python.Config(kubeconfig_path=self._kubeconfig, namespace=self.namespace)
+
+    def _merged(self, values: Values | None) -> Values:
+        return {**self._shared, **(values or {})}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import helm_python
 import pytest
 
 from tests.chart.engine import Helm
+from tests.chart.readme import CHART
 from tests.testbed.errors import Unavailable
 from tests.testbed.fixtures import give_up
 from tests.testbed.kubernetes import CRDS, KubernetesBed
@@ -35,7 +38,6 @@ def helm(fresh: KubernetesBed) -> Iterator[Helm]:
     helm = Helm(fresh.kubeconfig, namespace)
     yield helm
     helm.uninstall()
-    helm.close()
 
 
 def releases(fresh: KubernetesBed) -> list[str]:
@@ -52,12 +54,17 @@ def test_without_its_kinds_nothing_is_installed(fresh: KubernetesBed, helm: Helm
     assert fresh.api.find(KIND) is None
 
 
-def test_kinds_come_with_the_release_are_upgraded_with_it_and_outlive_it(fresh: KubernetesBed, helm: Helm) -> None:
-    helm.install()
-    fresh.api.merge(KIND, {"spec": {"names": {"shortNames": ["old"]}}})
+def test_kinds_come_with_the_release_are_upgraded_with_it_and_outlive_it(
+    fresh: KubernetesBed, helm: Helm, tmp_path: Path
+) -> None:
+    older = shutil.copytree(CHART, tmp_path / "chart")
+    file = older / "files" / "crds" / "lambdafunctions.lambda.knative.io.yaml"
+    file.write_text(file.read_text().replace("- lfn\n", "- oldfn\n"))
+    helm.install(chart=older)
+    assert fresh.api.get(KIND)["spec"]["names"]["shortNames"] == ["oldfn"]
     assert "KNATIVE SERVING IS NOT INSTALLED" in helm.notes()
     helm.upgrade({"replicas": 1})
-    assert fresh.api.get(KIND)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+    assert fresh.api.get(KIND)["spec"]["names"]["shortNames"] == ["lfn"]
     helm.upgrade(REPOSITORIES)
     shop = "/apis/lambda.knative.io/v1alpha1/namespaces/platform/functionrepositories/shop"
     assert fresh.api.find(shop) is not None
@@ -76,6 +83,5 @@ def test_kinds_that_a_release_left_behind_are_taken_up_by_the_next_of_that_name_
     other = Helm(fresh.kubeconfig, "elsewhere", name="second")
     with pytest.raises(helm_python.HelmError, match="belongs to release knative-lambda in namespace platform"):
         other.install()
-    other.close()
     helm.install()
     assert releases(fresh) == ["knative-lambda-operator"]

@@ -71,7 +71,7 @@ def test_install_upgrade_rollback_and_uninstall(kubernetes_bed: KubernetesBed, h
     helm.rollback(1)
     assert deployment(kubernetes_bed, namespace)["spec"]["replicas"] == 2
     assert "log_level: info" in api.get(path(named(made, "ConfigMap")))["data"]["settings.yaml"]
-    assert [status for _, status in helm.history()] == ["superseded", "superseded", "deployed"]
+    assert helm.history() == ["superseded", "superseded", "deployed"]
 
     helm.uninstall()
     wait_until(lambda: not [one for one in made if api.find(path(one))], what="everything gone", timeout=30)
@@ -119,11 +119,15 @@ def test_repositories_of_the_values_become_objects_and_survive_the_release(helm:
     assert stage.api.get(repository)["spec"]["interval"] == "1h", "the next release takes it over"
 
 
-def test_a_repository_that_the_server_refuses_leaves_nothing_running(
+def test_a_repository_that_the_server_refuses_fails_in_its_words_and_is_mended_by_an_upgrade(
     kubernetes_bed: KubernetesBed, helm: Helm
 ) -> None:
-    with pytest.raises(helm_python.HelmError, match="spec"):
-        helm.install({"repositories": [{"name": "shop", "spec": {"url": "ftp://nowhere", "interval": "soon"}}]})
+    with pytest.raises(helm_python.HelmError, match=r"FunctionRepository.* spec\.interval"):
+        helm.install({"repositories": [{"name": "shop", "spec": {"url": "https://git.example.com/a", "interval": 5}}]})
+    assert helm.history() == ["failed"]
+    helm.upgrade({})
+    assert helm.history()[-1] == "deployed"
+    assert deployment(kubernetes_bed, helm.namespace)["spec"]["replicas"] == 2
 
 
 def test_notes_tell_what_is_missing_and_what_is_next(helm: Helm) -> None:

@@ -189,9 +189,7 @@ def test_a_value_without_a_comment_is_found() -> None:
 def test_versions_agree() -> None:
     chart = yaml.safe_load((readme.CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == knative_lambda.__version__
-    pinned = dict(
-        line.split(" := ") for line in (ROOT / "versions.mk").read_text().splitlines() if " := " in line
-    )
+    pinned = dict(line.split(" := ") for line in (ROOT / "versions.mk").read_text().splitlines() if " := " in line)
     assert f"ARG PYTHON_IMAGE={pinned['PYTHON_IMAGE']}\n" in (ROOT / "controller" / "Dockerfile").read_text()
     assert all(":latest" not in value for value in pinned.values())
 

@@ -1,0 +1,173 @@
+"""The controller's process with the rights of an installed release and no others: from a signed push to Ready."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from aiohttp import web
+
+from tests.apiserver.operator import Operator
+from tests.apiserver.proxy import ApiProxy, Call, Trouble
+from tests.apiserver.stage import Stage, inline, repository
+from tests.apiserver.test_webhooks import Forge
+from tests.apiserver.workdir import WorkingCopy
+from tests.chart.conftest import HelmFor
+from tests.chart.engine import Helm, Manifest, Values, named
+from tests.chart.test_rights import token
+from tests.testbed.gitserver import GitServer
+from tests.testbed.kubernetes import KubernetesBed
+from tests.testbed.processes import free_port
+
+
+class Gatekeeper(ApiProxy):
+    """A proxy that shows the account's token, and remembers what the API server forbade."""
+
+    def __init__(self, bed: KubernetesBed, account_token: str) -> None:
+        super().__init__(url=bed.url, token=account_token, ca_file=bed.ca_file)
+        self.forbidden: list[Call] = []
+
+    async def _forward(self, request: web.Request, call: Call, trouble: Trouble | None) -> web.StreamResponse:
+        answer = await super()._forward(request, call, trouble)
+        if answer.status in (401, 403):
+            self.forbidden.append(call)
+        return answer
+
+
+class Pod:
+    """The controller as its Deployment would run it: its settings file, its account, its ports."""
+
+    def __init__(self, bed: KubernetesBed, manifests: list[Manifest], folder: Path) -> None:
+        config = named(manifests, "ConfigMap")
+        file = folder / "settings.yaml"
+        file.write_text(config["data"]["settings.yaml"])
+        self.gate = Gatekeeper(bed, token(bed, config["metadata"]["namespace"]))
+        self.gate.start()
+        self.webhook_port, self.http_port = free_port(), free_port()
+        self.operator = Operator(
+            kubeconfig=self.gate.kubeconfig(folder / "kubeconfig"),
+            folder=folder / "operator",
+            arguments=("--config", str(file)),
+            environment={
+                "KN_LAMBDA_WEBHOOK_PORT": str(self.webhook_port), "KN_LAMBDA_WEBHOOK_HOST": "127.0.0.1",
+                "KN_LAMBDA_HTTP_PORT": str(self.http_port), "KN_LAMBDA_HTTP_HOST": "127.0.0.1",
+            },
+        )  # fmt: skip
+        self.operator.start()
+
+    def probe(self, path: str) -> int:
+        return httpx.get(f"http://127.0.0.1:{self.http_port}{path}", timeout=10, trust_env=False).status_code
+
+    def close(self) -> None:
+        self.operator.kill()
+        self.gate.stop()
+
+
+@pytest.fixture
+def pods() -> Iterator[list[Pod]]:
+    started: list[Pod] = []
+    yield started
+    for pod in started:
+        pod.close()
+
+
+def github_secret(stage: Stage, forge: Forge) -> None:
+    data = {"token": base64.b64encode(forge.token.encode()).decode()}
+    stage.apply("secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook"}, "data": data})
+
+
+def git_secret(stage: Stage) -> None:
+    data = {key: base64.b64encode(text.encode()).decode() for key, text in (("username", "u"), ("password", "p"))}
+    stage.apply("secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}, "data": data})
+
+
+@pytest.mark.parametrize("scope", ["every namespace", "this namespace", "only these secrets"])
+def test_from_a_signed_push_to_ready_with_nothing_forbidden_on_the_way(
+    kubernetes_bed: KubernetesBed, helm: Helm, stage: Stage, git_server: GitServer, tmp_path: Path,
+    pods: list[Pod], scope: str,
+) -> None:  # fmt: skip
+    values: Values = {} if scope == "every namespace" else {"watchNamespaces": [stage.namespace]}
+    if scope == "only these secrets":
+        values["rbac"] = {"secretNames": ["git", "hook"]}
+    pods.append(Pod(kubernetes_bed, helm.install(values), tmp_path))
+    (pod,) = pods
+    git_server.create_repository(stage.namespace)
+    git_server.require(stage.namespace, user="u", password="p")
+    copy = WorkingCopy(tmp_path / "copy", git_server.url(stage.namespace, user="u", password="p"))
+    copy.function("first")
+    copy.push()
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        forge = Forge(client, pod.webhook_port)
+        github_secret(stage, forge)
+        git_secret(stage)
+        spec: dict[str, Any] = {
+            "interval": "1h",
+            "secretRef": {"name": "git"},
+            "webhook": {"secretRef": {"name": "hook"}},
+        }
+        stage.apply("functionrepositories", repository("shop", git_server.url(stage.namespace), **spec))
+        stage.apply(
+            "lambdafunctions", inline("by-hand", triggers=[{"broker": "default", "filter": {"type": "com.example"}}])
+        )
+        stage.wait_ready("first", timeout=60)
+
+        copy.function("second")
+        copy.remove("functions/first")
+        commit = copy.push()
+        forge.path = stage.api.get(stage.path("functionrepositories", "shop"))["status"]["webhookPath"]
+        assert forge.deliver().status_code == 202
+        stage.wait_ready("second", timeout=60)
+        stage.wait_gone("lambdafunctions", "first", timeout=60)
+    assert commit in json.dumps(stage.api.get(stage.path("functionrepositories", "shop"))["status"])
+    assert pod.probe("/livez") == pod.probe("/readyz") == 200
+    stage.delete("lambdafunctions", "by-hand")
+    stage.wait_gone("lambdafunctions", "by-hand")
+    assert [event["reason"] for event in stage.list("events")], "it may write Events"
+    assert pod.operator.terminate() == 0
+    assert pod.gate.forbidden == []
+    assert "forbidden" not in pod.operator.log_file.read_text().lower()
+
+
+def test_the_lease_of_the_release_decides_who_writes(
+    kubernetes_bed: KubernetesBed, helm: Helm, stage: Stage, tmp_path: Path, pods: list[Pod]
+) -> None:
+    made = helm.install({"watchNamespaces": [stage.namespace]})
+    (tmp_path / "one").mkdir()
+    pods.append(Pod(kubernetes_bed, made, tmp_path / "one"))
+    lease = stage.api.get(stage.path("leases", "knative-lambda-operator"))
+    assert lease["spec"]["holderIdentity"]
+    assert pods[0].gate.forbidden == []
+
+
+def test_a_controller_without_its_rights_says_so(
+    kubernetes_bed: KubernetesBed, helm_for: HelmFor, namespace: str, tmp_path: Path, pods: list[Pod]
+) -> None:
+    """The counterpart: the tests above would see a right that is missing."""
+    helm = helm_for(namespace)
+    made = helm.install({"watchNamespaces": [namespace], "rbac": {"create": False}})
+    config = named(made, "ConfigMap")
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(config["data"]["settings.yaml"]) | {"leader_elect": False}))
+    gate = Gatekeeper(kubernetes_bed, token(kubernetes_bed, namespace))
+    gate.start()
+    operator = Operator(
+        kubeconfig=gate.kubeconfig(tmp_path / "kubeconfig"),
+        folder=tmp_path / "operator",
+        arguments=("--config", str(file)),
+        environment={"KN_LAMBDA_WEBHOOK_PORT": "0", "KN_LAMBDA_HTTP_PORT": "0"},
+    )
+    operator.start(wait=False)
+    stage = Stage(kubernetes_bed.api, namespace)
+    try:
+        stage.wait(lambda: len(gate.forbidden) > 5, what="refusals", timeout=30)
+        stage.wait(lambda: "forbidden" in operator.log_file.read_text().lower(), what="a word about it")
+        assert operator.running, "it waits for its rights"
+    finally:
+        operator.kill()
+        gate.stop()
