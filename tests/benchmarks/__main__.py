@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.benchmarks import burst, commit, idle
-from tests.benchmarks.table import Figure, machine, show
+from tests.benchmarks import burst, commit, idle, receiver
+from tests.benchmarks.table import Figure, Measured, machine, markdown, show, verdict
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], list[Figure]], int]] = {
     "burst": ("inline functions created at once, until every Job exists", burst.run, 1000),
     "commit": ("functions of one repository: first commit, and a commit that touches one", commit.run, 1000),
     "idle": ("Ready functions, idle for a minute", idle.run, 10_000),
+    "receiver": ("signed webhooks, and the way from a webhook to an applied commit", receiver.run, 2000),
 }
 
 
 def main() -> None:
-    """Prints one table per benchmark."""
+    """Prints one table per benchmark as it ends, and the verdict at last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
-    parser.add_argument("--count", type=int, help="functions, instead of each benchmark's own number")
+    parser.add_argument("--count", type=int, help="how many, instead of each benchmark's own number")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables for docs/benchmarks.md, too")
     asked = parser.parse_args()
     print(f"machine: {machine()}", flush=True)
+    began = time.monotonic()
+    all_measured = []
     for name in asked.names or BENCHMARKS:
-        what, run, usual = BENCHMARKS[name]
-        count = asked.count or usual
-        print(f"==> {name}: {count} {what}", flush=True)
-        began = time.monotonic()
-        show(f"{name}: {count} {what}", run(count))
-        print(f"    took {time.monotonic() - began:.0f} s", flush=True)
+        all_measured.append(_measure(name, asked.count))
+        show(all_measured[-1])
+    if asked.markdown:
+        asked.markdown.write_text(markdown(all_measured))
+    print(f"{verdict(all_measured)}; took {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _measure(name: str, asked: int | None) -> Measured:
+    what, run, usual = BENCHMARKS[name]
+    title = f"{name}: {asked or usual} {what}"
+    print(f"==> {title}", flush=True)
+    before, began = os.getloadavg()[0], time.monotonic()
+    figures = run(asked or usual)
+    return Measured(title, figures, time.monotonic() - began, (before, os.getloadavg()[0]))
 
 
 if __name__ == "__main__":

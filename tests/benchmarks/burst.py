@@ -43,14 +43,17 @@ def run(count: int) -> list[Figure]:
     return [
         Figure("bare client, functions/s", f"{statistics.median(one['bare'] for one in rounds):.0f}"),
         Figure("controller, functions/s to the last Job", f"{statistics.median(one['ours'] for one in rounds):.0f}"),
-        Figure(
-            f"ratio (rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})",
-            f"{statistics.median(ratios):.2f}", ">= 0.8", statistics.median(ratios) >= 0.8,
-        ),
+        _ratio(ratios),
         Figure("our CPU per function, ms, until all Jobs exist", f"{cpu:.2f}", "<= 2.5", cpu <= 2.5),
         Figure("our CPU per function, ms, until rest", f"{statistics.median(one['rest_ms'] for one in rounds):.2f}"),
         Figure("RSS growth per function, KiB", f"{rss:.1f}"),
-    ]  # fmt: skip
+    ]
+
+
+def _ratio(ratios: list[float]) -> Figure:
+    middle = statistics.median(ratios)
+    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    return Figure("our rate over the client's", f"{middle:.2f}", ">= 0.8", middle >= 0.8, detail=f"rounds: {told}")
 
 
 def _round(bed: KubernetesBed, number: int, count: int) -> dict[str, float]:

@@ -156,17 +156,20 @@ def _first_figures(rounds: list[tuple[float, float]]) -> list[Figure]:
     return [
         Figure("bare client, applies/s", f"{statistics.median(theirs for _, theirs in rounds):.0f}"),
         Figure("first commit, functions/s", f"{statistics.median(ours for ours, _ in rounds):.0f}"),
-        Figure(f"ratio (rounds: {told})", f"{ratio:.2f}", ">= 0.8", ratio >= 0.8),
+        Figure("our rate over the client's", f"{ratio:.2f}", ">= 0.8", ratio >= 0.8, detail=f"rounds: {told}"),
     ]
 
 
 def _touch_figures(seconds: list[float], spent: Counter[str]) -> list[Figure]:
     median = statistics.median(seconds)
+    told = ", ".join(f"{one:.2f}" for one in seconds)
     writes = spent["PATCH lambdafunctions its own"]
     reads = sum(number for what, number in spent.items() if what.startswith("GET"))
     others = sum(number for what, number in spent.items() if what.endswith("another"))
     return [
-        Figure(f"a commit touches one of them, s (median of {len(seconds)})", f"{median:.2f}", "<= 1", median <= 1),
+        Figure(
+            "a commit touches one of them, s", f"{median:.2f}", "<= 1", median <= 1, detail=f"of {len(seconds)}: {told}"
+        ),
         Figure("writes to that function's spec", str(writes), "1", writes == 1),
         Figure("reads", str(reads), "0", reads == 0),
         Figure("requests for other functions", str(others), "0", others == 0),
