@@ -160,9 +160,13 @@ class ApiProxy:
         await self._stop.wait()
         for stream in list(self._streams):
             stream.close()
-        await self._session.close()
         await runner.cleanup()
-        await asyncio.sleep(0.05)
+        pending = asyncio.all_tasks() - {asyncio.current_task()}  # requests that hang because a test said so
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        await self._session.close()
+        await asyncio.sleep(0.1)  # TLS connections close in later turns of the loop
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = parse_call(request.method, request.path, dict(request.query))

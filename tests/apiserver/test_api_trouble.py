@@ -72,7 +72,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     assert operator.running
     proxy.calm()
     stage.apply("lambdafunctions", inline("late"))
-    stage.wait_ready("late", timeout=90)
+    stage.wait_ready("late", timeout=150)
 
 
 def test_a_breaker_stops_asking_a_server_that_only_fails(stage: Stage, proxied: Operator, proxy: ApiProxy) -> None:

@@ -6,7 +6,9 @@ Called by `kn-lambda controller`. Only this package knows which adapter stands b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -14,9 +16,10 @@ import structlog
 from knative_lambda import __version__
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
-from knative_lambda.cluster.base import WriteFenced
+from knative_lambda.cluster.base import Cluster, WriteFenced
+from knative_lambda.gitsync.base import Checkout
 from knative_lambda.gitsync.requests import SyncRequests
-from knative_lambda.kit.clock import SystemClock
+from knative_lambda.kit.clock import Clock, SystemClock
 from knative_lambda.machinery.election import Election
 from knative_lambda.machinery.process import Service, freeze_when_synced, serve
 from knative_lambda.machinery.queue import WorkQueue
@@ -52,48 +55,82 @@ class Gate:
             raise WriteFenced(f"refused to write {kind}: this process does not lead")
 
 
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """What is open to the world outside while the process runs."""
+
+    ports: Ports
+    asking: Cluster
+    """The receivers' own client, which may write although this process does not lead."""
+    checkout: Checkout
+
+
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Runs a controller until `stop` is set; returns after everything ended in order."""
     clock, gate = SystemClock(), Gate()
-    cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
-    asking = await adapters.cluster(settings, clock=clock, before_write=webhooks.only_asks)
-    recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
     operations = Operations(settings, clock=clock)
-    bus = operations.measured(adapters.bus(settings, clock=clock))
-    ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock)
-    checkout = adapters.checkout(settings)
-    scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
-    watched = caches.make(cluster, scope, clock=clock)
-    watcher = operations.watch(watched, leads=gate.is_open)
-    farewell = Farewell(bus, clock=clock, is_leader=gate.is_open)
-    watched.functions.on_change(farewell.heard)
     log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
-    try:
-        await ports.bus.start()
-        queue: WorkQueue[Key] = WorkQueue(clock=clock)
-        requests = SyncRequests(queue.add)
-        runners = (
-            functions.runner(settings, ports, watched, observer=watcher.reconciled),
-            repositories.runner(ports, watched, checkout=checkout, queue=queue, requests=requests),
-        )
-        look = partial(_look, gate, requests)
-        counted = operations.measured_requests
-        hooks = (
-            webhooks.build(settings, asking, watched, clock=clock, look=look, measured=counted)
-            if settings.webhook_port
-            else None
-        )
-        chosen = [runner for runner in runners if runner.name in settings.controllers]
-        looks = Looks(gate.is_open, stop.is_set, chosen, farewell.waiting, hooks.counts.deliveries if hooks else {})
-        first = operations.services(ports, watched, watcher, looks)
-        lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
-        await serve([first, *_stages(ports, watched, farewell, lead, hooks)], stop=stop, clock=clock)
-    finally:
-        await asking.close()
-        await checkout.close()
-        await ports.bus.close()
-        await cluster.close()
+    async with _connected(settings, clock, gate, operations) as connections:
+        stages = _assembled(settings, connections, gate, operations, stop)
+        await connections.ports.bus.start()
+        await serve(stages, stop=stop, clock=clock)
     log.info("controller stopped")
+
+
+@asynccontextmanager
+async def _connected(
+    settings: Settings, clock: Clock, gate: Gate, operations: Operations
+) -> AsyncIterator[_Connections]:
+    """Opens every connection, and closes them again, the one that is still needed longest at the end."""
+    async with AsyncExitStack() as stack:
+        cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
+        stack.push_async_callback(cluster.close)
+        asking = await adapters.cluster(settings, clock=clock, before_write=webhooks.only_asks)
+        stack.push_async_callback(asking.close)
+        bus = operations.measured(adapters.bus(settings, clock=clock))
+        stack.push_async_callback(bus.close)
+        checkout = adapters.checkout(settings)
+        stack.push_async_callback(checkout.close)
+        recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
+        yield _Connections(Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock), asking, checkout)
+
+
+def _assembled(
+    settings: Settings, connections: _Connections, gate: Gate, operations: Operations, stop: asyncio.Event
+) -> list[list[Service]]:
+    """Caches, what hangs on them, and everything that runs, in stages: started first to last, ended last to first."""
+    ports = connections.ports
+    scope = Scope(namespaces=settings.namespaces, build_namespace=settings.build_namespace)
+    watched = caches.make(ports.cluster, scope, clock=ports.clock)
+    watcher = operations.watch(watched, leads=gate.is_open)
+    farewell = Farewell(ports.bus, clock=ports.clock, is_leader=gate.is_open)
+    watched.functions.on_change(farewell.heard)
+    queue: WorkQueue[Key] = WorkQueue(clock=ports.clock)
+    requests = SyncRequests(queue.add)
+    runners = [
+        functions.runner(settings, ports, watched, observer=watcher.reconciled),
+        repositories.runner(ports, watched, checkout=connections.checkout, queue=queue, requests=requests),
+    ]
+    chosen = [runner for runner in runners if runner.name in settings.controllers]
+    hooks = _webhooks(settings, connections, watched, look=partial(_look, gate, requests), operations=operations)
+    looks = Looks(gate.is_open, stop.is_set, chosen, farewell.waiting, hooks.counts.deliveries if hooks else {})
+    lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
+    first = operations.services(ports, watched, watcher, looks)
+    return [first, *_stages(ports, watched, farewell, lead, hooks)]
+
+
+def _webhooks(
+    settings: Settings,
+    connections: _Connections,
+    watched: Caches,
+    *,
+    look: Callable[[Key], bool],
+    operations: Operations,
+) -> Webhooks | None:
+    if not settings.webhook_port:
+        return None
+    clock, measured = connections.ports.clock, operations.measured_requests
+    return webhooks.build(settings, connections.asking, watched, clock=clock, look=look, measured=measured)
 
 
 def _look(gate: Gate, requests: SyncRequests, key: Key) -> bool:
