@@ -51,7 +51,7 @@ def _hand_over(config: pytest.Config, ours: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     """Outside: the test's reports come from the inner pytest."""
     inner = item.config.stash.get(_INNER, None)
-    if inner is None:
+    if inner is None or not item.path.is_relative_to(_HERE):  # pytest asks here about every tier's tests
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in inner.reports(item.nodeid):

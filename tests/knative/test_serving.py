@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.apiserver.operator import Operator
 from tests.apiserver.stage import Stage, condition, inline, repository
 from tests.apiserver.workdir import WorkingCopy
+from tests.testbed.apiclient import ApiError
 from tests.testbed.gitserver import GitServer
 from tests.testbed.knative.bed import KnativeBed
 from tests.testbed.knative.node import ContainerOutcome
@@ -72,3 +75,36 @@ def test_a_failing_container_is_reported_with_its_last_words(
 def _says(fn: Object | None, words: str) -> Object | None:
     rows = (fn or {}).get("status", {}).get("conditions", [])
     return fn if any(words in row.get("message", "") for row in rows) else None
+
+
+def test_a_function_at_rest_has_no_pods_and_stays_ready(stage: Stage, operator: Operator) -> None:
+    stage.apply("lambdafunctions", inline("idle", scaling={"scaleToZeroGracePeriod": "0s"}))
+    stage.wait_ready("idle", timeout=READY_SECONDS)
+    assert _pods(stage, "idle")
+    stage.wait(lambda: not _pods(stage, "idle"), what="no pods", timeout=90)
+    revision = stage.api.get(f"/apis/serving.knative.dev/v1/namespaces/{stage.namespace}/revisions/idle-00001")
+    assert condition(revision, "Active")["reason"] == "NoTraffic"
+    assert is_true(service(stage, "idle"), "Ready")
+    stage.wait_ready("idle", timeout=5)
+    assert operator.running
+
+
+def _pods(stage: Stage, name: str) -> list[Object]:
+    return stage.list("pods", labelSelector=f"serving.knative.dev/service={name}")
+
+
+def test_knatives_webhook_stands_in_the_way_of_a_service_that_knative_would_not_take(stage: Stage) -> None:
+    template = {
+        "metadata": {
+            "annotations": {"autoscaling.knative.dev/min-scale": "5", "autoscaling.knative.dev/max-scale": "1"}
+        },
+        "spec": {"containers": [{"image": f"registry.example/fn@sha256:{'0' * 64}"}]},
+    }
+    manifest = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "odd"},
+        "spec": {"template": template},
+    }
+    with pytest.raises(ApiError, match="max-scale=1 is less than min-scale=5"):
+        stage.apply("services", manifest)
