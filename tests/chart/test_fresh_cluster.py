@@ -48,7 +48,7 @@ def releases(fresh: KubernetesBed) -> list[str]:
 def test_without_its_kinds_nothing_is_installed(fresh: KubernetesBed, helm: Helm) -> None:
     with pytest.raises(helm_python.HelmError, match=r"crds\.install: this cluster does not know LambdaFunction"):
         helm.install({"crds": {"install": False}})
-    with pytest.raises(helm_python.HelmError, match="repositories: .*install once without repositories"):
+    with pytest.raises(helm_python.HelmError, match=r"repositories: .*install once without repositories"):
         helm.install(REPOSITORIES)
     assert releases(fresh) == []
     assert fresh.api.find(KIND) is None

@@ -122,7 +122,7 @@ def test_repositories_of_the_values_become_objects_and_survive_the_release(helm:
 def test_a_repository_that_the_server_refuses_fails_in_its_words_and_is_mended_by_an_upgrade(
     kubernetes_bed: KubernetesBed, helm: Helm
 ) -> None:
-    with pytest.raises(helm_python.HelmError, match=r"FunctionRepository.* spec\.interval"):
+    with pytest.raises(helm_python.HelmError, match=r"FunctionRepository.* \.spec\.interval: expected string"):
         helm.install({"repositories": [{"name": "shop", "spec": {"url": "https://git.example.com/a", "interval": 5}}]})
     assert helm.history() == ["failed"]
     helm.upgrade({})
@@ -163,7 +163,7 @@ def test_a_second_release_that_would_fight_the_first_is_refused(
     helm: Helm, helm_for: HelmFor, other_namespace: str, first: Values, second: Values
 ) -> None:
     helm.install(first)
-    with pytest.raises(helm_python.HelmError, match="watchNamespaces: .*would fight over the same functions") as told:
+    with pytest.raises(helm_python.HelmError, match=r"watchNamespaces: .*would fight over the same functions") as told:
         helm_for(other_namespace).install(second)
     assert helm.namespace in str(told.value) or "default is watched already" in str(told.value)
 

@@ -1,0 +1,94 @@
+"""docs/how-to/install-kind.md: what needs no docker is run, and every value that it names exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import helm_python
+import pytest
+
+from tests.apiserver.conftest import StandIns
+from tests.chart.conftest import HelmFor
+from tests.chart.engine import render
+from tests.chart.test_operator import Pod
+from tests.testbed import assets
+from tests.testbed.errors import Unavailable
+from tests.testbed.fixtures import give_up
+from tests.testbed.kubernetes import KubernetesBed
+from tests.testbed.processes import wait_until
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "install-kind.md"
+_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SET = re.compile(r"--set '?([A-Za-z.]+=[^\s'`]+)")
+
+
+@pytest.fixture
+def namespaces(kubernetes_bed: KubernetesBed) -> Iterator[KubernetesBed]:
+    """The two namespaces of the page, gone afterwards."""
+    kubernetes_bed.create_namespace("knative-lambda")
+    yield kubernetes_bed
+    for name in ("shop", "knative-lambda"):
+        if kubernetes_bed.api.find(f"/api/v1/namespaces/{name}") is not None:
+            kubernetes_bed.delete_namespace(name)
+
+
+def test_the_commands_of_the_page_work(
+    namespaces: KubernetesBed, helm_for: HelmFor, standins: StandIns, tmp_path: Path
+) -> None:
+    assert standins.kubelet is not standins.knative
+    try:
+        kubectl = assets.kubectl()
+    except Unavailable as gap:
+        give_up(gap.reason)
+    pod = Pod(namespaces, helm_for("knative-lambda").install({"replicas": 1}), tmp_path)
+    path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
+    said = []
+    try:
+        for block in _SHELL.findall(PAGE.read_text()):
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", block],
+                env=os.environ | {"KUBECONFIG": str(namespaces.kubeconfig), "PATH": path},
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+            said.append(done.stdout)
+        hello = "/apis/lambda.knative.io/v1alpha1/namespaces/shop/lambdafunctions/hello"
+        namespaces.api.delete(hello)
+        wait_until(lambda: namespaces.api.find(hello) is None, what="the function's deletion", timeout=30)
+    finally:
+        pod.close()
+    assert "webhook_port: 9292" in said[0]
+    assert "functionrepositories" in said[0]
+    assert "lambdafunction.lambda.knative.io/hello condition met" in said[1]
+    assert pod.gate.forbidden == []
+
+
+def test_every_value_that_the_page_sets_exists() -> None:
+    named = _SET.findall(PAGE.read_text())
+    assert len(named) >= 4
+    for expression in named:
+        assert render(helm_python.parse_set_string(expression)), expression
+
+
+@pytest.mark.parametrize("target", ["kind-up", "deploy", "kind-down", "image"])
+def test_make_says_what_is_missing(target: str, tmp_path: Path) -> None:
+    """PATH has nothing but what make itself needs."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "git", "make"):
+        found = next(Path(part) / name for part in os.environ["PATH"].split(os.pathsep) if (Path(part) / name).exists())
+        (tools / name).symlink_to(found)
+    done = subprocess.run(
+        [str(tools / "make"), target], cwd=ROOT, env={"PATH": str(tools)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"make {target.replace('deploy', 'image')} needs docker on PATH; docs/how-to/install-kind.md" in done.stderr
