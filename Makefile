@@ -65,7 +65,7 @@ testbed: install ## Start etcd, kube-apiserver, controller manager, RabbitMQ and
 testbed-down: install ## End what `make testbed` started
 	$(BIN)/python -m tests.testbed down
 
-testbed-build: install ## Only build the test bed's servers (once, about seven minutes on two cores)
+testbed-build: install ## Only build the test bed's servers (once, about a quarter of an hour on two cores)
 	$(BIN)/python -m tests.testbed build
 
 test: install ## Everything: checks, unit, scenario, contract and API-server tests, coverage
