@@ -6,7 +6,7 @@ Outside the namespace the hooks below start a pytest inside and pass its reports
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _hand_over(config: pytest.Config, ours: list[pytest.Item]) -> None:
     if not ours or session.inside() or config.option.collectonly:
         return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    shown = capture.global_and_fixture_disabled() if capture is not None else nullcontext()
     try:
         netns.command()
-        assets.knative_programs()
+        with shown:  # a first build takes minutes, and its progress should be seen
+            assets.knative_programs()
     except Unavailable as gap:
         config.stash[_MISSING] = gap.reason
         return
