@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tests.apiserver.stage import Stage, inline, repository
 from tests.apiserver.test_webhooks import Forge
 from tests.apiserver.workdir import WorkingCopy
 from tests.chart.conftest import HelmFor
-from tests.chart.engine import Helm, Manifest, Values, named
+from tests.chart.engine import Helm, Manifest, Values, named, render
 from tests.chart.test_rights import token
 from tests.testbed.gitserver import GitServer
 from tests.testbed.kubernetes import KubernetesBed
@@ -140,9 +142,30 @@ def test_the_lease_of_the_release_decides_who_writes(
     made = helm.install({"watchNamespaces": [stage.namespace]})
     (tmp_path / "one").mkdir()
     pods.append(Pod(kubernetes_bed, made, tmp_path / "one"))
+    assert pods[0].probe("/readyz") == 200
     lease = stage.api.get(stage.path("leases", "knative-lambda-operator"))
     assert lease["spec"]["holderIdentity"]
     assert pods[0].gate.forbidden == []
+
+
+def test_the_pod_of_helm_test_passes_beside_a_ready_controller_and_fails_without(
+    kubernetes_bed: KubernetesBed, helm: Helm, tmp_path: Path, pods: list[Pod]
+) -> None:
+    pods.append(Pod(kubernetes_bed, helm.install(), tmp_path))
+    test = next(one for one in render(namespace=helm.namespace) if one["kind"] == "Pod")
+    (container,) = test["spec"]["containers"]
+    (script,) = container["args"]
+    address = f"knative-lambda-operator.{helm.namespace}.svc:8080"
+    assert address in script
+
+    def run(port: int) -> subprocess.CompletedProcess[str]:
+        there = script.replace(address, f"127.0.0.1:{port}")
+        command = [sys.executable, *container["command"][1:], there]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    good = run(pods[0].http_port)
+    assert (good.returncode, '"ready":true' in good.stdout.replace(" ", "")) == (0, True), good.stderr
+    assert run(free_port()).returncode != 0
 
 
 def test_a_controller_without_its_rights_says_so(

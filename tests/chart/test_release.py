@@ -184,6 +184,20 @@ def test_a_kind_of_the_prometheus_operator_that_is_missing_is_named(kubernetes_b
     assert left == []
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [({"watchNamespaces": ["nowhere"]}, "watchNamespaces"), ({"build": {"namespace": "nowhere"}}, r"build\.namespace")],
+    ids=["watched", "for builds"],
+)
+def test_a_namespace_that_does_not_exist_is_named_before_anything_is_made(
+    kubernetes_bed: KubernetesBed, helm: Helm, values: Values, key: str
+) -> None:
+    with pytest.raises(helm_python.HelmError, match=f"{key}: namespace nowhere does not exist"):
+        helm.install(values)
+    inside = f"/api/v1/namespaces/{helm.namespace}/serviceaccounts/knative-lambda-operator"
+    assert kubernetes_bed.api.find(inside) is None
+
+
 def test_kinds_that_somebody_else_installed_are_not_taken_over(helm: Helm) -> None:
     with pytest.raises(helm_python.HelmError, match=r"crds\.install: .* belongs to somebody who did not use Helm"):
         helm.install({"crds": {"install": True}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 
 import knative_lambda
 from knative_lambda import settings as configuration
+from knative_lambda.web import metrics
 from tests.chart import readme, rights
 from tests.chart.engine import Manifest, Values, named, render
 
@@ -161,6 +164,19 @@ def test_changed_settings_roll_the_pods() -> None:
 
     assert digest({}) == digest({"replicas": 1})
     assert digest({}) != digest({"log": {"level": "debug"}})
+
+
+def test_alerts_ask_for_metrics_and_labels_that_the_controller_shows() -> None:
+    (group,) = named(render(EVERYTHING), "PrometheusRule")["spec"]["groups"]
+    source = inspect.getsource(metrics)
+    assert len(group["rules"]) == 4
+    for rule in group["rules"]:
+        names = re.findall(r"operator_(\w+)", rule["expr"])
+        words = re.findall(r'result="(\w+)"', rule["expr"])
+        labels = re.findall(r"by \((.*?)\)", rule["expr"])
+        assert names
+        assert all(f'"{name}"' in source for name in [*names, *words]), rule["alert"]
+        assert set(labels) <= {"namespace, function_name"}
 
 
 def test_one_replica_has_no_disruption_budget() -> None:
