@@ -94,7 +94,7 @@ image: ## Build the controller's image (needs docker)
 
 kind-up: ## A kind cluster with a local registry and Knative (needs docker, kind and kubectl)
 	$(call needs,docker kind kubectl)
-	docker inspect $(REGISTRY) >/dev/null 2>&1 || \
+	docker start $(REGISTRY) >/dev/null 2>&1 || \
 	  docker run -d --restart=always -p 127.0.0.1:5001:5000 --name $(REGISTRY) $(REGISTRY_IMAGE)
 	kind get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER) || \
 	  kind create cluster --config kind-config.yaml --image $(KIND_NODE_IMAGE) --wait 120s
@@ -109,8 +109,9 @@ kind-up: ## A kind cluster with a local registry and Knative (needs docker, kind
 	  -o yaml --from-literal=localRegistryHosting.v1='host: "localhost:5001"' | \
 	  kubectl --context kind-$(KIND_CLUSTER) apply -f -
 	$(call knative,serving,$(KNATIVE_SERVING),serving-crds.yaml)
-	$(call knative,serving,$(KNATIVE_SERVING),serving-core.yaml)
 	$(call knative,eventing,$(KNATIVE_EVENTING),eventing-crds.yaml)
+	kubectl --context kind-$(KIND_CLUSTER) wait --for=condition=Established --timeout=60s crd --all
+	$(call knative,serving,$(KNATIVE_SERVING),serving-core.yaml)
 	$(call knative,eventing,$(KNATIVE_EVENTING),eventing-core.yaml)
 	$(call knative-net,kourier,$(KNATIVE_KOURIER),kourier.yaml)
 	kubectl --context kind-$(KIND_CLUSTER) -n knative-serving patch configmap config-network --type merge \

@@ -11,7 +11,6 @@ from pathlib import Path
 import helm_python
 import pytest
 
-from tests.apiserver.conftest import StandIns
 from tests.chart.conftest import HelmFor
 from tests.chart.engine import render
 from tests.chart.test_operator import Pod
@@ -37,10 +36,8 @@ def namespaces(kubernetes_bed: KubernetesBed) -> Iterator[KubernetesBed]:
             kubernetes_bed.delete_namespace(name)
 
 
-def test_the_commands_of_the_page_work(
-    namespaces: KubernetesBed, helm_for: HelmFor, standins: StandIns, tmp_path: Path
-) -> None:
-    assert standins.kubelet is not standins.knative
+@pytest.mark.usefixtures("standins")
+def test_the_commands_of_the_page_work(namespaces: KubernetesBed, helm_for: HelmFor, tmp_path: Path) -> None:
     try:
         kubectl = assets.kubectl()
     except Unavailable as gap:

@@ -217,3 +217,16 @@ def test_the_image_installs_the_versions_that_are_tested() -> None:
     assert pins("controller/requirements.lock") <= pins("requirements.lock")
     assert pins("controller/build.lock") <= pins("requirements.lock")
     assert not any(pin.startswith(("pytest", "helm", "ruff")) for pin in pins("controller/requirements.lock"))
+
+
+def test_the_dockerfile_copies_what_is_there_and_not_ignored() -> None:
+    lines = (ROOT / "controller" / "Dockerfile").read_text().splitlines()
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from=" not in line]
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [source for line in copied for source in line]
+    assert len(sources) == 8
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source.split("/")[0] in kept, source
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 65532:65532"]
+    assert 'ENTRYPOINT ["kn-lambda"]' in lines
