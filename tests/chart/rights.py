@@ -78,15 +78,6 @@ NEEDS: dict[Right, Need] = {
     Right("coordination.k8s.io", "leases", "update"): Need(_ELECTION, "cluster.replace(kinds.LEASE"),
 }
 
-_TOPOLOGY = ("exchanges", "queues", "bindings", "policies")
-SWITCHED = {
-    *(Right("rabbitmq.com", kind, verb) for kind in _TOPOLOGY for verb in ("list", "watch", "create", "patch")),
-    *(Right(_EVENTING, "rabbitmqbrokerconfigs", verb) for verb in ("list", "watch", "create", "patch")),
-    Right(_EVENTING, "brokers", "create"),
-    Right(_EVENTING, "brokers", "patch"),
-}
-"""Given only where deadLetters.enabled or brokers.create ask for it: for the dead letters of architecture.md, 6."""
-
 
 class Refused(NamedTuple):
     """Something that the controller's account must not be able to do, anywhere."""

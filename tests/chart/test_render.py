@@ -26,8 +26,6 @@ EVERYTHING: Values = {
     "watchNamespaces": ["shop", "billing"],
     "repositories": [{"name": "shop", "namespace": "shop", "spec": {"url": "https://git.example.com/shop.git"}}],
     "rabbitmq": {"url": "amqps://user:secret@rabbit.example.com/%2f", "exchange": "events"},
-    "deadLetters": {"enabled": True},
-    "brokers": {"create": True},
     "build": {
         "registry": "localhost:5001", "pushRegistry": "kind-registry:5000",
         "insecureRegistries": ["kind-registry:5000"], "namespace": "builds", "retries": 0,
@@ -55,7 +53,6 @@ MATRIX: dict[str, Values] = {
     "builds elsewhere": {"build": {"namespace": "builds"}},
     "no webhooks": {"webhooks": {"enabled": False}, "networkPolicy": {"enabled": True}},
     "account of somebody else": {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
-    "dead letters by AMQP": RABBITMQ | {"deadLetters": {"enabled": True, "declare": "amqp"}},
     "everything": EVERYTHING,
 }
 every_case = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
@@ -112,7 +109,7 @@ def test_every_pod_fits_restricted_pod_security(values: Values) -> None:
 def test_no_rule_has_a_wildcard_and_every_right_is_needed_by_code(values: Values) -> None:
     found = {right for rule in rights.rules(render(values)) for right in rights.rights(rule)}
     assert not [right for right in found if "*" in right]
-    for right in found - rights.SWITCHED:
+    for right in found:
         need = rights.NEEDS[right]
         assert need.words in rights.code_of(need.place), f"{right} is for {need}, which is not there"
 
@@ -124,14 +121,7 @@ def test_no_right_is_in_the_table_that_the_chart_does_not_give() -> None:
         for rule in rights.rules(render(values))
         for right in rights.rights(rule)
     }
-    assert given == set(rights.NEEDS) | rights.SWITCHED
-
-
-def test_rights_for_dead_letters_and_brokers_are_given_only_when_asked_for() -> None:
-    given = {right for rule in rights.rules(render(RABBITMQ)) for right in rights.rights(rule)}
-    assert not given & rights.SWITCHED
-    by_amqp = RABBITMQ | {"deadLetters": {"enabled": True, "declare": "amqp"}}
-    assert {right for rule in rights.rules(render(by_amqp)) for right in rights.rights(rule)} == given
+    assert given == set(rights.NEEDS)
 
 
 def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
@@ -169,7 +159,7 @@ def test_changed_settings_roll_the_pods() -> None:
 def test_alerts_ask_for_metrics_and_labels_that_the_controller_shows() -> None:
     (group,) = named(render(EVERYTHING), "PrometheusRule")["spec"]["groups"]
     source = inspect.getsource(metrics)
-    assert len(group["rules"]) == 4
+    assert len(group["rules"]) == 3
     for rule in group["rules"]:
         names = re.findall(r"operator_(\w+)", rule["expr"])
         words = re.findall(r'result="(\w+)"', rule["expr"])

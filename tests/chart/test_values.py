@@ -26,7 +26,6 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "both a secret and a url": (
         {"rabbitmq": {"url": "amqp://a", "existingSecret": {"name": "b"}}}, r"rabbitmq\.url: name either",
     ),
-    "dead letters without RabbitMQ": ({"deadLetters": {"enabled": True}}, r"deadLetters\.enabled: dead letters"),
     "nobody's account": ({"serviceAccount": {"create": False}}, r"serviceAccount\.name: name the"),
     "a repository that nobody would follow": (
         {"watchNamespaces": ["a"], "repositories": [{"name": "r", "namespace": "b", "spec": {"url": "https://x"}}]},
