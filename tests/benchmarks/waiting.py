@@ -45,13 +45,16 @@ class ObjectCounter(threading.Thread):
 
 
 def until_quiet(proxy: ApiProxy, *, quiet: float = 3.0, timeout: float = 600.0) -> None:
-    """Until no request but watches came through for a while."""
+    """Until no request but watches and Leases came through for a while; tells every half minute how far it got."""
     deadline = time.monotonic() + timeout
-    seen = -1
+    seen, told = -1, time.monotonic()
     while time.monotonic() < deadline:
-        now = sum(not call.watch for call in list(proxy.calls))
+        now = sum(not call.watch and call.resource != "leases" for call in list(proxy.calls))
         if now == seen:
             return
         seen = now
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            print(f"    waiting for rest: {now} requests so far", flush=True)
         time.sleep(quiet)
     raise RuntimeError(f"the controller does not come to rest within {timeout:.0f} s")
