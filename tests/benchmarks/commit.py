@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ REPOSITORY = "shop"
 SPEC_WRITE = "PATCH lambdafunctions of the function"
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The same functions, by us and by the bare client; CPU in milliseconds per function."""
+
+    ours: float
+    """Functions per second."""
+    bare: float
+    first: float
+    """Seconds from the repository's creation to its first function: fetch, reading and validation of all of them."""
+    our_cpu: float
+    bare_cpu: float
+
+
 def run(count: int) -> list[Figure]:
     """The figures; without controller manager, so that only the API server works beside us."""
     crds = [*assets.crd_files(), *assets.project_crds()]
@@ -51,21 +65,21 @@ def run(count: int) -> list[Figure]:
     return [*_first_figures(rounds, rate), *_touch_figures(touches)]
 
 
-def _beside_bare(bed: KubernetesBed, git: GitServer, *, folder: Path, count: int) -> list[tuple[float, float]]:
-    """Every round's (ours, bare); the controller sees its own namespaces only, and so none of what the client does."""
+def _beside_bare(bed: KubernetesBed, git: GitServer, *, folder: Path, count: int) -> list[Round]:
+    """The controller sees its own namespaces only, and so none of what the client does."""
     for number in range(ROUNDS):
         _all_functions(git, folder, f"ours-{number}", count)
         bed.create_namespace(f"ours-{number}")
     print(f"    {ROUNDS} repositories of {count} functions pushed", flush=True)
     watched = [f"ours-{number}" for number in range(ROUNDS)]
-    with _operator(bed.kubeconfig, folder / "direct", watched, roles="repositories"):
-        return list(_rounds(bed, git, count))
+    with _operator(bed.kubeconfig, folder / "direct", watched, roles="repositories") as operator:
+        return [_round(bed, operator, git.url(watched[number]), number=number, count=count) for number in range(ROUNDS)]
 
 
 def _with_everything(bed: KubernetesBed, stage: Stage, url: str, *, folder: Path, count: int) -> float:
     """Functions per second of the first commit while the same process starts their builds."""
     with _operator(bed.kubeconfig, folder / "everything", [stage.namespace]):
-        rate = count / _first_commit(bed, stage, url, count)
+        rate = count / _first_commit(bed, stage, url, count)[0]
     print(f"    with every controller: {rate:.0f}/s", flush=True)
     return rate
 
@@ -91,31 +105,40 @@ def _all_functions(git: GitServer, folder: Path, name: str, count: int) -> Worki
     return copy
 
 
-def _rounds(bed: KubernetesBed, git: GitServer, count: int) -> Iterator[tuple[float, float]]:
-    """(ours, bare) functions per second. The server grows older meanwhile: each goes first in about half of them."""
-    manifests: list[dict[str, Any]] = []
-    for number in range(ROUNDS):
-        stage = Stage(bed.api, f"ours-{number}")
-        theirs = bed.create_namespace(f"bare-{number}")
-        bare_seconds = _bare_applies(bed, theirs, manifests) if number % 2 else 0.0
-        seconds = _first_commit(bed, stage, git.url(stage.namespace), count)
-        manifests = [_manifest(fn) for fn in stage.list("lambdafunctions")]
-        bare_seconds = bare_seconds or _bare_applies(bed, theirs, manifests)
-        print(f"    round {number}: bare {count / bare_seconds:.0f}/s, ours {count / seconds:.0f}/s", flush=True)
-        yield count / seconds, count / bare_seconds
+def _round(bed: KubernetesBed, operator: Operator, url: str, *, number: int, count: int) -> Round:
+    """We go first. The server grows older meanwhile, so every other round's client goes before, with what it knows."""
+    stage = Stage(bed.api, f"ours-{number}")
+    theirs = bed.create_namespace(f"bare-{number}")
+    before: tuple[float, float] | None = None
+    if number % 2:
+        before = _bare_applies(bed, theirs, _manifests(Stage(bed.api, f"ours-{number - 1}")))
+    used, _ = operator.usage()
+    seconds, first = _first_commit(bed, stage, url, count)
+    used = operator.usage()[0] - used
+    bare_seconds, bare_used = before or _bare_applies(bed, theirs, _manifests(stage))
+    print(f"    round {number}: bare {count / bare_seconds:.0f}/s, ours {count / seconds:.0f}/s", flush=True)
+    return Round(
+        ours=count / seconds,
+        bare=count / bare_seconds,
+        first=first,
+        our_cpu=used * 1000 / count,
+        bare_cpu=bare_used * 1000 / count,
+    )
 
 
-def _first_commit(bed: KubernetesBed, stage: Stage, url: str, count: int) -> float:
-    """Seconds from the repository's creation to its last function: fetch, validation and all writes."""
+def _first_commit(bed: KubernetesBed, stage: Stage, url: str, count: int) -> tuple[float, float]:
+    """Seconds from the repository's creation to its last function, which is fetch, validation and all writes; and to
+    its first.
+    """
     counter = ObjectCounter(bed, bare.FUNCTIONS.format(namespace=stage.namespace), count)
     counter.start()
     began = time.perf_counter()
     stage.apply("functionrepositories", repository(REPOSITORY, url, interval="1h"))
-    return counter.wait() - began
+    return counter.wait() - began, counter.first_at - began
 
 
 @contextmanager
-def _operator(kubeconfig: Path, folder: Path, watched: list[str], *, roles: str = "") -> Iterator[None]:
+def _operator(kubeconfig: Path, folder: Path, watched: list[str], *, roles: str = "") -> Iterator[Operator]:
     """With `roles`, only those controllers run."""
     folder.mkdir(parents=True)
     settings = folder / "settings.yaml"
@@ -124,21 +147,26 @@ def _operator(kubeconfig: Path, folder: Path, watched: list[str], *, roles: str 
     arguments = (*spaces, "--no-leader-elect", "--events", "none", "--qps", "0", "--config", str(settings))
     operator = Operator(kubeconfig=kubeconfig, folder=folder, arguments=arguments)
     try:
-        operator.start()
-        yield
+        yield operator.start()
         operator.terminate()
     finally:
         operator.kill()
 
 
-def _bare_applies(bed: KubernetesBed, namespace: str, manifests: list[dict[str, Any]]) -> float:
-    """Seconds that a bare client takes to apply the very same manifests elsewhere, with nobody reconciling them."""
+def _bare_applies(bed: KubernetesBed, namespace: str, manifests: list[dict[str, Any]]) -> tuple[float, float]:
+    """Seconds, and CPU seconds, that a bare client takes to apply the very same manifests where nobody reconciles."""
 
     async def apply() -> float:
         async with bare.BareClient(bed) as client:
             return await client.apply_functions(namespace, manifests)
 
-    return asyncio.run(apply())
+    used = time.process_time()
+    seconds = asyncio.run(apply())
+    return seconds, time.process_time() - used
+
+
+def _manifests(stage: Stage) -> list[dict[str, Any]]:
+    return [_manifest(fn) for fn in stage.list("lambdafunctions")]
 
 
 def _manifest(fn: dict[str, Any]) -> dict[str, Any]:
@@ -205,14 +233,17 @@ def _ask(stage: Stage, stamp: str) -> None:
     stage.patch("functionrepositories", REPOSITORY, {"metadata": {"annotations": {ANNOTATION_RECONCILE: stamp}}})
 
 
-def _first_figures(rounds: list[tuple[float, float]], with_everything: float) -> list[Figure]:
-    ratios = [ours / theirs for ours, theirs in rounds]
+def _first_figures(rounds: list[Round], with_everything: float) -> list[Figure]:
+    ratios = [one.ours / one.bare for one in rounds]
     ratio = statistics.median(ratios)
     told = ", ".join(f"{one:.2f}" for one in ratios)
     return [
-        Figure("bare client, applies/s", f"{statistics.median(theirs for _, theirs in rounds):.0f}"),
-        Figure("first commit, functions/s, syncing only", f"{statistics.median(ours for ours, _ in rounds):.0f}"),
+        Figure("bare client, applies/s", f"{statistics.median(one.bare for one in rounds):.0f}"),
+        Figure("first commit, functions/s, syncing only", f"{statistics.median(one.ours for one in rounds):.0f}"),
         Figure("our rate over the client's", f"{ratio:.2f}", ">= 0.8", ratio >= 0.8, detail=f"rounds: {told}"),
+        Figure("seconds until the first of them exists", f"{statistics.median(one.first for one in rounds):.2f}"),
+        Figure("the client's CPU per function, ms", f"{statistics.median(one.bare_cpu for one in rounds):.2f}"),
+        Figure("our CPU per function, ms", f"{statistics.median(one.our_cpu for one in rounds):.2f}"),
         Figure("first commit, functions/s, builds starting meanwhile", f"{with_everything:.0f}"),
     ]
 

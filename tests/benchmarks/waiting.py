@@ -15,7 +15,8 @@ class ObjectCounter(threading.Thread):
     def __init__(self, bed: KubernetesBed, path: str, count: int, *, seconds: int = 300) -> None:
         super().__init__(daemon=True)
         self._bed, self._path, self._count, self._seconds = bed, path, count, seconds
-        self.ended_at = 0.0
+        self.first_at = self.ended_at = 0.0
+        """perf_counter of the first and of the last object."""
 
     def run(self) -> None:
         deadline = time.monotonic() + self._seconds
@@ -30,6 +31,7 @@ class ObjectCounter(threading.Thread):
         for event in self._bed.api.watch(self._path, seconds=self._seconds, resourceVersion=version):
             if event["type"] == "ADDED":
                 names.add(event["object"]["metadata"]["name"])
+                self.first_at = self.first_at or time.perf_counter()
             if len(names) == self._count:
                 self.ended_at = time.perf_counter()
                 return
