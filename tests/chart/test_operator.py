@@ -27,7 +27,6 @@ from tests.testbed.gitserver import GitServer
 from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.processes import free_port
 
-
 _TERMINATED = b"because it is being terminated"
 """Said, with 403, to everybody who makes something in a namespace that is going: earlier tests leave some behind."""
 
