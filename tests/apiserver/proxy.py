@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -220,3 +221,19 @@ class ApiProxy:
         finally:
             self._streams.discard(answer)
         return response
+
+
+def until_quiet(proxy: ApiProxy, *, quiet: float = 3.0, timeout: float = 600.0) -> None:
+    """Until no request but watches and Leases came through for a while; tells every half minute how far it got."""
+    deadline = time.monotonic() + timeout
+    seen, told = -1, time.monotonic()
+    while time.monotonic() < deadline:
+        now = sum(not call.watch and call.resource != "leases" for call in list(proxy.calls))
+        if now == seen:
+            return
+        seen = now
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            print(f"    waiting for rest: {now} requests so far", flush=True)
+        time.sleep(quiet)
+    raise AssertionError(f"the controller does not come to rest within {timeout:.0f} s: {proxy.counts()}")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.apiserver.conftest import StandIns
 from tests.apiserver.operator import Operator
-from tests.apiserver.proxy import ApiProxy
+from tests.apiserver.proxy import ApiProxy, until_quiet
 from tests.apiserver.stage import Stage, condition, inline
 from tests.testbed import ksvc
 from tests.testbed.apiclient import ApiError
@@ -17,17 +17,9 @@ from tests.testbed.standins import PodOutcome, ServiceOutcome
 IMAGE = "registry.example.com/shop/ready@sha256:" + "a" * 64
 
 
-def rest(proxy: ApiProxy, *, quiet: float = 1.5, timeout: float = 30) -> None:
-    """Until no request but watches came for a while."""
-    deadline = time.monotonic() + timeout
-    seen = -1
-    while time.monotonic() < deadline:
-        now = sum(not call.watch for call in list(proxy.calls))
-        if now == seen:
-            return
-        seen = now
-        time.sleep(quiet)
-    raise AssertionError(f"the controller does not come to rest: {proxy.counts()}")
+def rest(proxy: ApiProxy) -> None:
+    """Soon, for one function."""
+    until_quiet(proxy, quiet=1.5, timeout=30)
 
 
 def test_an_inline_function_becomes_ready_and_passes_knatives_own_validation(stage: Stage, operator: Operator) -> None:

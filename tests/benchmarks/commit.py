@@ -20,12 +20,12 @@ from typing import Any
 
 from knative_lambda.api.meta import ANNOTATION_RECONCILE, GIT_FIELD_MANAGER
 from tests.apiserver.operator import Operator
-from tests.apiserver.proxy import ApiProxy
+from tests.apiserver.proxy import ApiProxy, until_quiet
 from tests.apiserver.stage import Stage, repository
 from tests.apiserver.workdir import WorkingCopy
 from tests.benchmarks import bare
 from tests.benchmarks.table import Figure
-from tests.benchmarks.waiting import ObjectCounter, until_quiet
+from tests.benchmarks.waiting import ObjectCounter
 from tests.testbed import assets
 from tests.testbed.gitserver import GitServer
 from tests.testbed.kubernetes import KubernetesBed

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.apiserver.operator import Operator
-from tests.apiserver.proxy import ApiProxy
+from tests.apiserver.proxy import ApiProxy, until_quiet
 from tests.benchmarks import bare
 from tests.benchmarks.table import Figure
-from tests.benchmarks.waiting import until_quiet
 from tests.testbed import assets
 from tests.testbed.kubernetes import KubernetesBed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.apiserver.proxy import ApiProxy
 from tests.testbed.kubernetes import KubernetesBed
 
 
@@ -44,19 +43,3 @@ class ObjectCounter(threading.Thread):
         if not self.ended_at:
             raise RuntimeError(f"not all {self._count} objects of {self._path} exist after {self._seconds} s")
         return self.ended_at
-
-
-def until_quiet(proxy: ApiProxy, *, quiet: float = 3.0, timeout: float = 600.0) -> None:
-    """Until no request but watches and Leases came through for a while; tells every half minute how far it got."""
-    deadline = time.monotonic() + timeout
-    seen, told = -1, time.monotonic()
-    while time.monotonic() < deadline:
-        now = sum(not call.watch and call.resource != "leases" for call in list(proxy.calls))
-        if now == seen:
-            return
-        seen = now
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            print(f"    waiting for rest: {now} requests so far", flush=True)
-        time.sleep(quiet)
-    raise RuntimeError(f"the controller does not come to rest within {timeout:.0f} s")
