@@ -71,6 +71,18 @@ class Settings(BaseSettings):
     exchange: str = "knative-lambda-events"
     """Durable topic exchange; the routing key is the event's type."""
 
+    dead_letters: Literal["amqp", "operator", "none"] = "none"
+    """Who makes the queues for events that functions could not take: we, over AMQP; RabbitMQ's topology operator; or
+    nobody, and Triggers inherit what their Broker does with them."""
+    dead_letter_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#@]+/?$")
+    """Where Knative reaches our operations port; the Service of the Lease's name and namespace, if not given."""
+    dead_letter_namespace: str | None = None
+    """With `operator`: namespace of the topology's objects; the Lease's when not given."""
+    dead_letter_cluster: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$")
+    """With `operator`: NAMESPACE/NAME of the RabbitmqCluster."""
+    dead_letter_secret: str | None = None
+    """With `operator`, instead of a cluster: Secret with uri, username and password, in the same namespace."""
+
     registry: str = "localhost:5001"
     """Registry that nodes pull from, when a function names none."""
     push_registry: str | None = None
@@ -156,4 +168,17 @@ def load(*, file: Path | None = None, **flags: Any) -> Settings:
             "no RabbitMQ is named: give --rabbitmq amqp://user:password@host:5672/ (better KN_LAMBDA_RABBITMQ, which no"
             " process list shows), or --events none to publish nothing"
         )
+    _check_dead_letters(found)
     return found
+
+
+def _check_dead_letters(found: Settings) -> None:
+    """Dead letters need RabbitMQ, a port that takes them and, with the operator, one RabbitMQ that it knows."""
+    if found.dead_letters == "none":
+        return
+    if found.rabbitmq is None:
+        raise SettingsError(f"dead_letters is {found.dead_letters}: name the RabbitMQ that keeps them (rabbitmq)")
+    if not found.http_port:
+        raise SettingsError(f"dead_letters is {found.dead_letters}: give http_port, where they are taken")
+    if found.dead_letters == "operator" and bool(found.dead_letter_cluster) == bool(found.dead_letter_secret):
+        raise SettingsError("dead_letters is operator: give either dead_letter_cluster or dead_letter_secret")

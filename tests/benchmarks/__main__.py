@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import burst, chart, commit, idle, receiver
+from tests.benchmarks import burst, chart, commit, dead_letters, idle, receiver
 from tests.benchmarks.table import Figure, Measured, machine, markdown, show, verdict
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], list[Figure]], int]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], list[Figure]], int]] = {
     "commit": ("functions of one repository: first commit, and a commit that touches one", commit.run, 1000),
     "idle": ("Ready functions, idle for a minute", idle.run, 10_000),
     "receiver": ("signed webhooks, and the way from a webhook to an applied commit", receiver.run, 2000),
+    "dead-letters": ("dead letters stored by the sink, and replayed", dead_letters.run, 3000),
     "chart": ("renders of the chart, as `helm template` does", chart.run, 20),
 }
 

@@ -23,7 +23,13 @@ SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
 TRIGGER = Kind("eventing.knative.dev", "v1", "triggers", "Trigger")
 BROKER = Kind("eventing.knative.dev", "v1", "brokers", "Broker")
 
+EXCHANGE = Kind("rabbitmq.com", "v1beta1", "exchanges", "Exchange")
+QUEUE = Kind("rabbitmq.com", "v1beta1", "queues", "Queue")
+BINDING = Kind("rabbitmq.com", "v1beta1", "bindings", "Binding")
+POLICY = Kind("rabbitmq.com", "v1beta1", "policies", "Policy")
+"""Objects of RabbitMQ's messaging topology operator."""
+
 ALL = (
     LAMBDA_FUNCTION, FUNCTION_REPOSITORY, JOB, POD, SECRET, CONFIG_MAP, EVENT, LEASE, NAMESPACE,
-    CUSTOM_RESOURCE_DEFINITION, SERVICE, TRIGGER, BROKER,
+    CUSTOM_RESOURCE_DEFINITION, SERVICE, TRIGGER, BROKER, EXCHANGE, QUEUE, BINDING, POLICY,
 )  # fmt: skip

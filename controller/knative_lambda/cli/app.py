@@ -22,6 +22,7 @@ COMMANDS = {
         "validate": "Check function directories, repositories and manifests; print findings by file and line.",
         "render": "Show what would be made of a function: defaults, build Job, Knative Service, Triggers.",
         "diff": "Compare functions with those of a cluster.",
+        "dlq": "List, show, replay or purge dead letters.",
         "controller": "Run the controller.",
         "schemas": "Print, write or check JSON Schemas, CRDs and the API reference.",
         "build-context": "Fetch a function's source and lay out its build (init container of builds).",

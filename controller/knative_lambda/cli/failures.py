@@ -51,7 +51,8 @@ def _first_of(error: ValidationError) -> str:
 def _expected() -> tuple[type[BaseException], ...]:
     """Errors whose text is written for people; imported late, for most runs have none."""
     from knative_lambda.cluster.base import ClusterError
+    from knative_lambda.events.mailbox import MailboxError
     from knative_lambda.settings import SettingsError
     from knative_lambda.sources.base import SourceError
 
-    return Fault, ClusterError, SettingsError, SourceError
+    return Fault, ClusterError, MailboxError, SettingsError, SourceError

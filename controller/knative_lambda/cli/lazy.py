@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """Where a command lives: `function` of `module`, and the line that stands for it in the group's help."""
+    """Where a command lives: `function` of `module`, which may be a group, and the line that stands for it in help."""
 
     module: str
     function: str
@@ -23,8 +23,11 @@ class Lazy:
 
     def load(self, name: str) -> Any:
         """The command itself, as the typer that is installed builds it."""
+        found = getattr(importlib.import_module(self.module), self.function)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
         alone = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
-        alone.command(name)(getattr(importlib.import_module(self.module), self.function))
+        alone.command(name)(found)
         return typer.main.get_command(alone)
 
 

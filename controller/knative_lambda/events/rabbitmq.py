@@ -1,4 +1,4 @@
-"""CloudEvents to RabbitMQ: a durable topic exchange, persistent messages, publisher confirms. Alone in importing pika.
+"""CloudEvents to RabbitMQ: a durable topic exchange, persistent messages, publisher confirms.
 
 Our events go out through `knative-lambda-events`; the scheduler's exchange `cloud-events` brings commands in and is
 never published to. A message's routing key is the event's type. Nobody listening is no failure (`mandatory` is off):
@@ -95,7 +95,7 @@ class RabbitMQBus:
 
     def __init__(self, options: Options, *, clock: Clock, backoff: Backoff = Backoff(base=0.5, cap=30.0)) -> None:  # noqa: B008 - frozen
         self._options = options
-        self._parameters = _parameters(options)
+        self._parameters = parameters(options)
         self._clock = clock
         self._backoff = backoff
         self._keeper: asyncio.Task[None] | None = None
@@ -286,12 +286,12 @@ class _Link:
         """The end, of an attempt or of a connection."""
         self._on_unblocked()
         self.ledger.lose()
-        cause = _cause(self._refusal or reason)
-        text = _told(cause, self._options.exchange)
+        under = cause(self._refusal or reason)
+        text = _told(under, self._options.exchange)
         if not self.closed.done():
             self.closed.set_result(text)
         if not self.opened.done():
-            self.opened.set_exception(_Away(text, refused=isinstance(cause, _REFUSALS)))
+            self.opened.set_exception(_Away(text, refused=isinstance(under, _REFUSALS)))
 
     def _on_blocked(self, *_: Any) -> None:
         if self._blocked is None:
@@ -330,7 +330,7 @@ async def _abandon(link: _Link, options: Options) -> None:
         link.opened.exception()  # looked at, or asyncio reports it as forgotten
 
 
-def _parameters(options: Options) -> pika.URLParameters:
+def parameters(options: Options) -> pika.URLParameters:
     """What pika needs; a URL's own query options are taken except those that `Options` names."""
     refusal = f"not an AMQP address: {redact.url(options.url)}; write amqp://user:password@host:5672/vhost"
     if not options.url.startswith(("amqp://", "amqps://")):
@@ -361,7 +361,7 @@ def _properties(event: Event) -> pika.BasicProperties:
     )
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause(error: BaseException) -> BaseException:
     """What lies under pika's wrappers of a failed attempt."""
     return list(_under(error))[-1]
 

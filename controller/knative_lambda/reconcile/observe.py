@@ -1,4 +1,8 @@
-"""Reads the caches once into a Snapshot. Nothing is asked over the network, but a source that is not resolved yet."""
+"""Reads the caches once into a Snapshot.
+
+Nothing is asked over the network but a source that is not resolved yet, and a dead-letter queue that is not known to be
+there: neither has an object that could be watched.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from knative_lambda.api.conditions import Reason
 from knative_lambda.api.function import FunctionStatus, LambdaFunction
 from knative_lambda.api.meta import Key, ObjectMeta
 from knative_lambda.cluster.base import ClusterError, Forbidden, NotFound
+from knative_lambda.events.dead_letters import QueueState
 from knative_lambda.reconcile.snapshot import Seen, Snapshot, SourceProblem, Unreadable
 from knative_lambda.reconcile.steps import build
 from knative_lambda.reconcile.world import World
@@ -35,7 +40,10 @@ async def observe(key: Key, world: World) -> Seen | None:
     if fn.deleting and meta.FINALIZER not in fn.metadata.finalizers:
         return None
     seen = _snapshot(fn, world)
-    return seen if fn.deleting else replace(seen, resolution=await _resolution(seen, world))
+    if fn.deleting:
+        return seen
+    queue = await _dead_letters(fn, world)
+    return replace(seen, resolution=await _resolution(seen, world), dead_letters=queue)
 
 
 def _snapshot(fn: LambdaFunction, world: World) -> Snapshot:
@@ -53,6 +61,13 @@ def _snapshot(fn: LambdaFunction, world: World) -> Snapshot:
         brokers=_brokers(fn, world),
         settled=world.settled,
     )
+
+
+async def _dead_letters(fn: LambdaFunction, world: World) -> QueueState | None:
+    """Only events come to dead-letter queues, so only functions with triggers have one."""
+    if world.dead_letters is None or not fn.spec.triggers:
+        return None
+    return await world.dead_letters.ensure(fn.key)
 
 
 def _brokers(fn: LambdaFunction, world: World) -> dict[str, BrokerSeen]:

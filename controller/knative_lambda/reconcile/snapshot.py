@@ -9,6 +9,7 @@ from datetime import datetime
 from knative_lambda.api.conditions import Reason
 from knative_lambda.api.function import FunctionStatus, LambdaFunction
 from knative_lambda.api.meta import ObjectMeta
+from knative_lambda.events.dead_letters import QueueState
 from knative_lambda.reconcile.settled import Settled
 from knative_lambda.resources.observed import BrokerSeen, JobSeen, PodSeen, ServiceSeen, TriggerSeen
 from knative_lambda.sources.base import Resolution
@@ -37,6 +38,8 @@ class Snapshot:
     triggers: tuple[TriggerSeen, ...] = ()
     brokers: Mapping[str, BrokerSeen] = field(default_factory=dict)
     """Brokers of the function's namespace that its triggers name, by name; absent ones are not in it."""
+    dead_letters: QueueState | None = None
+    """The function's dead-letter queue; None where none is asked for."""
     settled: Settled = field(default_factory=Settled)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 from knative_lambda.cluster.base import Cluster
 from knative_lambda.events.base import Bus
+from knative_lambda.events.dead_letters import DeadLetterQueues
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.recorder import Recorder
 from knative_lambda.reconcile.freshness import BY_FUNCTION, Fresh
@@ -54,4 +55,6 @@ class World:
     services: Fresh[ServiceSeen]
     triggers: Fresh[TriggerSeen]
     brokers: Fresh[BrokerSeen]
+    dead_letters: DeadLetterQueues | None = None
+    """None where dead letters are switched off."""
     settled: Settled = field(default_factory=Settled)

@@ -7,6 +7,7 @@ again. Called by the builders beside it and by reconcile.steps.
 from __future__ import annotations
 
 from knative_lambda.api.function import FunctionTrigger, LambdaFunction
+from knative_lambda.api.meta import Key
 from knative_lambda.kit import digest
 
 TAG_LENGTH = 32
@@ -34,3 +35,29 @@ def trigger(fn: LambdaFunction, wanted: FunctionTrigger) -> str:
 def image_tag(build_digest: str) -> str:
     """Tag of the built image: 128 bits of the build's identity. People see it; deployment is by digest."""
     return build_digest[:TAG_LENGTH]
+
+
+DEAD_LETTER_EXCHANGE = "knative-lambda-dlq-exchange"
+"""Topic exchange that dead letters are published to."""
+DEAD_LETTER_UNROUTED = "knative-lambda-dlq-unrouted"
+"""Its alternate exchange: takes what no function's queue is bound for."""
+DEAD_LETTER_QUEUE = "knative-lambda-dlq"
+"""The catch-all queue behind the alternate exchange; a function's own queue has this name as its prefix."""
+
+
+def dead_letter_queue(function: Key) -> str:
+    """`knative-lambda-dlq.shop.hello`: neither namespaces nor functions have dots in their names, so it is unambiguous.
+
+    Without the uid: the queue survives its function, and one made again under the name finds it.
+    """
+    return f"{DEAD_LETTER_QUEUE}.{function.namespace}.{function.name}"
+
+
+def dead_letter_key(function: Key) -> str:
+    """Routing key of a function's dead letters."""
+    return f"dlq.{function.namespace}.{function.name}"
+
+
+def dead_letter_object(function: Key) -> str:
+    """`dlq-hello-91c2…`: the topology objects of every namespace are in one, so the namespace is in the digest."""
+    return f"dlq-{function.name}-{digest.short(function.namespace, function.name)}"

@@ -17,10 +17,14 @@ from knative_lambda.resources.child import Component, Manifest
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSink:
-    """A core Service that takes what a function could not."""
+    """Our HTTP endpoint that keeps what a function could not take."""
 
-    service: Key
-    path: str = "/"
+    url: str
+    """Where the operations port is reached, without a path and without a trailing slash."""
+
+    def of(self, function: Key) -> str:
+        """Address for one function's dead letters."""
+        return f"{self.url}/dead-letters/{function.namespace}/{function.name}"
 
 
 def manifest(fn: LambdaFunction, wanted: FunctionTrigger, *, sink: DeadLetterSink | None) -> Manifest:
@@ -44,7 +48,7 @@ def _spec(fn: LambdaFunction, wanted: FunctionTrigger, sink: DeadLetterSink | No
     if attributes := wanted.filter.exact():
         spec["filter"] = {"attributes": attributes}
     if sink is not None:
-        spec["delivery"] = _delivery(sink)
+        spec["delivery"] = _delivery(sink.of(fn.key))
     return spec
 
 
@@ -57,11 +61,10 @@ def _subscriber(fn: LambdaFunction) -> Manifest:
     }
 
 
-def _delivery(sink: DeadLetterSink) -> Manifest:
+def _delivery(sink: str) -> Manifest:
     """Six attempts in about a minute, then the sink."""
-    ref = {"apiVersion": "v1", "kind": "Service", "name": sink.service.name, "namespace": sink.service.namespace}
     return {
-        "deadLetterSink": {"ref": ref, "uri": sink.path},
+        "deadLetterSink": {"uri": sink},
         "retry": 5,
         "backoffPolicy": "exponential",
         "backoffDelay": "PT1S",

@@ -17,6 +17,7 @@ from knative_lambda import __version__
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Cluster, WriteFenced
+from knative_lambda.events.rabbitmq_letters import RabbitMQLetters
 from knative_lambda.gitsync.base import Checkout
 from knative_lambda.gitsync.requests import SyncRequests
 from knative_lambda.kit.clock import Clock, SystemClock
@@ -26,7 +27,7 @@ from knative_lambda.machinery.queue import WorkQueue
 from knative_lambda.machinery.recorder import Recorder
 from knative_lambda.machinery.runner import Runner
 from knative_lambda.settings import Settings
-from knative_lambda.wiring import adapters, caches, functions, repositories, webhooks
+from knative_lambda.wiring import adapters, caches, dead_letters, functions, repositories, webhooks
 from knative_lambda.wiring.caches import Caches, Scope
 from knative_lambda.wiring.farewell import Farewell
 from knative_lambda.wiring.operations import Looks, Operations
@@ -63,6 +64,8 @@ class _Connections:
     asking: Cluster
     """The receivers' own client, which may write although this process does not lead."""
     checkout: Checkout
+    letters: RabbitMQLetters | None
+    """None where dead letters are switched off."""
 
 
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
@@ -73,6 +76,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     async with _connected(settings, clock, gate, operations) as connections:
         stages = _assembled(settings, connections, gate, operations, stop)
         await connections.ports.bus.start()
+        if connections.letters is not None:
+            await connections.letters.start()
         await serve(stages, stop=stop, clock=clock)
     log.info("controller stopped")
 
@@ -91,8 +96,13 @@ async def _connected(
         stack.push_async_callback(bus.close)
         checkout = adapters.checkout(settings)
         stack.push_async_callback(checkout.close)
+        letters = dead_letters.letters(settings, clock=clock)
+        if letters is not None:
+            stack.push_async_callback(letters.close)
+        queues = dead_letters.queues(settings, letters, cluster, clock=clock)
         recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
-        yield _Connections(Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock), asking, checkout)
+        ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=queues)
+        yield _Connections(ports, asking, checkout, letters)
 
 
 def _assembled(
@@ -115,7 +125,8 @@ def _assembled(
     hooks = _webhooks(settings, connections, watched, look=partial(_look, gate, requests), operations=operations)
     looks = Looks(gate.is_open, stop.is_set, chosen, farewell.waiting, hooks.counts.deliveries if hooks else {})
     lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
-    first = operations.services(ports, watched, watcher, looks)
+    sink = dead_letters.routes(connections.letters, metrics=operations.metrics, clock=ports.clock)
+    first = operations.services(ports, watched, watcher, looks, routes=sink)
     return [first, *_stages(ports, watched, farewell, lead, hooks)]
 
 

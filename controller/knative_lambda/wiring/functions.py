@@ -40,6 +40,7 @@ def _world(settings: Settings, ports: Ports, watched: Caches) -> World:
         services=Fresh(watched.services.store, clock=ports.clock),
         triggers=Fresh(watched.triggers.store, clock=ports.clock),
         brokers=Fresh(watched.brokers.store, clock=ports.clock),
+        dead_letters=ports.dead_letters,
     )
 
 

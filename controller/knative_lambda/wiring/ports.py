@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from knative_lambda.cluster.base import Cluster
 from knative_lambda.events.base import Bus
+from knative_lambda.events.dead_letters import DeadLetterQueues
 from knative_lambda.kit.clock import Clock
 from knative_lambda.machinery.recorder import Recorder
 
@@ -18,3 +19,5 @@ class Ports:
     bus: Bus
     recorder: Recorder
     clock: Clock
+    dead_letters: DeadLetterQueues | None = None
+    """None where dead letters are switched off."""

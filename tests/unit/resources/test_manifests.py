@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from knative_lambda.api import meta
-from knative_lambda.api.meta import Key
 from knative_lambda.resources import child, kaniko_job, knative_service, observed, trigger
 from knative_lambda.resources.child import Ownership
 from knative_lambda.resources.trigger import DeadLetterSink
@@ -199,12 +198,13 @@ def test_trigger_without_a_sink_inherits_the_brokers_delivery() -> None:
 
 def test_trigger_with_a_sink_retries_before_it_gives_up() -> None:
     fn = gen.lambda_function("hello", gen.with_trigger("default"))
-    sink = DeadLetterSink(Key("knative-lambda", "operator"), "/dead-letters")
+    sink = DeadLetterSink("http://operator.knative-lambda.svc:8080")
     delivery = trigger.manifest(fn, fn.spec.triggers[0], sink=sink)["spec"]["delivery"]
     assert delivery["retry"] == 5
     assert delivery["backoffPolicy"] == "exponential"
     assert delivery["backoffDelay"] == "PT1S"
-    assert delivery["deadLetterSink"]["uri"] == "/dead-letters"
+    sent_to = "http://operator.knative-lambda.svc:8080/dead-letters/tenant-1/hello"
+    assert delivery["deadLetterSink"] == {"uri": sent_to}
 
 
 # ---- what is kept of them ----

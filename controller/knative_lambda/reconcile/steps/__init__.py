@@ -11,7 +11,7 @@ from collections.abc import Callable
 from knative_lambda.reconcile.plan import Draft, Verdict
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Snapshot
-from knative_lambda.reconcile.steps import build, finalize, orphans, serve, source, spec, triggers
+from knative_lambda.reconcile.steps import build, dead_letter, finalize, orphans, serve, source, spec, triggers
 
 Step = Callable[[Snapshot, Draft, ReconcileSettings], Verdict]
 
@@ -21,6 +21,7 @@ STEPS: tuple[Step, ...] = (
     build.step,
     serve.step,
     triggers.step,
+    dead_letter.step,
     orphans.step,
     finalize.step,
 )
