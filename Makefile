@@ -21,11 +21,12 @@ help: ## List the targets
 
 install: $(READY) ## Make .venv with the pinned, hash-checked requirements and this package
 
+# The list is whole: without --no-deps, pip looks for the newest version of what is asked for by an extra.
 $(READY): requirements.lock pyproject.toml
 	@echo "==> virtual environment and pinned requirements (about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo "==> installed: $(BIN)/kn-lambda"
