@@ -1,1 +1,1 @@
-"""No cluster, no Docker: the controllers of a cluster over a memory cluster, with functions as processes of this host."""
+"""No cluster, no Docker: the controllers run over a memory cluster, and functions are processes of this host."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from knative_lambda import __version__
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Cluster, WriteFenced
-from knative_lambda.events.rabbitmq_letters import RabbitMQLetters
+from knative_lambda.events.dead_letters import DeadLetters
 from knative_lambda.gitsync.base import Checkout
 from knative_lambda.gitsync.requests import SyncRequests
 from knative_lambda.kit.clock import Clock, SystemClock
@@ -57,36 +57,25 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Connections:
+class Connections:
     """What is open to the world outside while the process runs."""
 
     ports: Ports
     asking: Cluster
     """The receivers' own client, which may write although this process does not lead."""
     checkout: Checkout
-    letters: RabbitMQLetters | None
+    letters: DeadLetters | None = None
     """None where dead letters are switched off."""
+    beside: Sequence[Service] = ()
+    """What must run before the first controller does and after the last: in local mode, what plays the cluster."""
 
 
-async def run(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Runs a controller until `stop` is set; returns after everything ended in order."""
-    clock, gate = SystemClock(), Gate()
-    operations = Operations(settings, clock=clock)
-    log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
-    async with _connected(settings, clock, gate, operations) as connections:
-        stages = _assembled(settings, connections, gate, operations, stop)
-        await connections.ports.bus.start()
-        if connections.letters is not None:
-            await connections.letters.start()
-        await serve(stages, stop=stop, clock=clock)
-    log.info("controller stopped")
+Connect = Callable[[Settings, Clock, Gate, Operations], AbstractAsyncContextManager[Connections]]
 
 
 @asynccontextmanager
-async def _connected(
-    settings: Settings, clock: Clock, gate: Gate, operations: Operations
-) -> AsyncIterator[_Connections]:
-    """Opens every connection, and closes them again, the one that is still needed longest at the end."""
+async def connected(settings: Settings, clock: Clock, gate: Gate, operations: Operations) -> AsyncIterator[Connections]:
+    """Opens every connection to a cluster and RabbitMQ, and closes them again, the one needed longest at the end."""
     async with AsyncExitStack() as stack:
         cluster = await adapters.cluster(settings, clock=clock, before_write=gate.check)
         stack.push_async_callback(cluster.close)
@@ -94,19 +83,32 @@ async def _connected(
         stack.push_async_callback(asking.close)
         bus = operations.measured(adapters.bus(settings, clock=clock))
         stack.push_async_callback(bus.close)
+        await bus.start()
         checkout = adapters.checkout(settings)
         stack.push_async_callback(checkout.close)
         letters = dead_letters.letters(settings, clock=clock)
         if letters is not None:
             stack.push_async_callback(letters.close)
+            await letters.start()
         queues = dead_letters.queues(settings, letters, cluster, clock=clock)
         recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
         ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=queues)
-        yield _Connections(ports, asking, checkout, letters)
+        yield Connections(ports, asking, checkout, letters)
+
+
+async def run(settings: Settings, *, stop: asyncio.Event, connect: Connect = connected) -> None:
+    """Runs a controller until `stop` is set; returns after everything ended in order."""
+    clock, gate = SystemClock(), Gate()
+    operations = Operations(settings, clock=clock)
+    log.info("controller starting", version=__version__, namespaces=list(settings.namespaces) or "all")
+    async with connect(settings, clock, gate, operations) as connections:
+        stages = _assembled(settings, connections, gate, operations, stop)
+        await serve([list(connections.beside), *stages], stop=stop, clock=clock)
+    log.info("controller stopped")
 
 
 def _assembled(
-    settings: Settings, connections: _Connections, gate: Gate, operations: Operations, stop: asyncio.Event
+    settings: Settings, connections: Connections, gate: Gate, operations: Operations, stop: asyncio.Event
 ) -> list[list[Service]]:
     """Caches, what hangs on them, and everything that runs, in stages: started first to last, ended last to first."""
     ports = connections.ports
@@ -132,7 +134,7 @@ def _assembled(
 
 def _webhooks(
     settings: Settings,
-    connections: _Connections,
+    connections: Connections,
     watched: Caches,
     *,
     look: Callable[[Key], bool],

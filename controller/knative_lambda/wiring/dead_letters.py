@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute
 
 from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster
-from knative_lambda.events.dead_letters import DeadLetterQueues
+from knative_lambda.events.dead_letters import DeadLetterQueues, DeadLetters
 from knative_lambda.events.rabbitmq import Options
 from knative_lambda.events.rabbitmq_letters import RabbitMQLetters
 from knative_lambda.kit.clock import Clock
@@ -37,7 +37,7 @@ def queues(
     return parked
 
 
-def routes(parked: RabbitMQLetters | None, *, metrics: Metrics, clock: Clock) -> list[BaseRoute]:
+def routes(parked: DeadLetters | None, *, metrics: Metrics, clock: Clock) -> list[BaseRoute]:
     """The sink, if there is one."""
     return [] if parked is None else [dead_letters.route(parked, clock=clock, counted=metrics.dead_letter)]
 
@@ -52,10 +52,10 @@ def sink(settings: Settings) -> DeadLetterSink | None:
 
 def _topology(settings: Settings) -> Topology:
     url = settings.rabbitmq.get_secret_value() if settings.rabbitmq else ""
-    namespace, _, name = (settings.dead_letter_cluster or "").partition("/")
+    namespace, _, name = (settings.rabbitmq_cluster or "").partition("/")
     return Topology(
         namespace=settings.dead_letter_namespace or settings.lease_namespace,
         vhost=unquote(urlsplit(url).path.removeprefix("/")) or "/",
         cluster=Key(namespace, name) if name else None,
-        connection_secret=settings.dead_letter_secret or "",
+        connection_secret=settings.rabbitmq_secret or "",
     )
