@@ -2,7 +2,8 @@
 
 Built on the `cloudevents` core event, which checks types and names; what it lets pass or invents (a missing id, a
 binary reading of a structured message because some proxy added a `ce-` header) is refused here first.
-Called by rabbitmq, memory and the receivers of events.
+Called by rabbitmq, memory and the receivers of events. `unfold` and `binary_headers` are a broker's: they hand an
+event on without looking at its data.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import orjson
 from cloudevents.core.exceptions import CloudEventValidationError
@@ -41,6 +43,8 @@ _REQUIRED = ("specversion", "id", "source", "type")
 _FIELDS = frozenset({*_REQUIRED, "subject", "time", "datacontenttype"})
 _RESERVED = frozenset({*_FIELDS, "data", "data_base64"})
 _PREFIX = "ce-"
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+"""What a header of binary mode holds as it is; everything else is percent-encoded."""
 
 
 class InvalidEvent(ValueError):
@@ -53,6 +57,18 @@ class EventTooLarge(InvalidEvent):
 
 class UnsupportedContent(InvalidEvent):
     """A content type that no mode stands for; HTTP's 415."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event in the terms of binary mode, its data unread."""
+
+    attributes: Mapping[str, str]
+    """In CloudEvents' canonical string form; without datacontenttype, which is `content_type`."""
+    content_type: str
+    data: bytes
+    numbers: frozenset[str] = frozenset()
+    """Extensions that came as JSON numbers or booleans: to RabbitMQ they equal no string."""
 
 
 def routing_key(event: Event) -> str:
@@ -88,51 +104,108 @@ def decode(body: bytes, headers: Mapping[str, str], *, received: datetime, limit
     The mode follows from Content-Type alone. Data must be a JSON object, or absent. `received` is the time of an
     event that has none. A `dataschema` is kept among the extensions. Raises InvalidEvent and its subclasses.
     """
-    if len(body) > limit:
-        raise EventTooLarge(f"an event of {len(body)} bytes; at most {limit} are read")
-    lower = {name.lower(): value for name, value in headers.items()}
-    media_type = _media_type(lower.get("content-type", ""))
-    if media_type == _STRUCTURED:
-        attributes, data = _structured(body)
-    elif media_type.startswith(_ANY_STRUCTURED):
-        raise UnsupportedContent(f"{media_type} is not taken; send {_STRUCTURED}, one event at a time")
-    else:
-        attributes, data = _binary(body, lower)
+    lower, is_structured = _opened(body, headers, limit)
+    attributes, data = _structured(body) if is_structured else _binary(body, lower)
     _check(attributes)
     return _event(attributes, data, received)
 
 
+def unfold(body: bytes, headers: Mapping[str, str], *, limit: int = BODY_LIMIT) -> Message:
+    """An event from an HTTP message whose data may be anything; header names in any case.
+
+    Raises InvalidEvent and its subclasses, as `decode` does.
+    """
+    lower, is_structured = _opened(body, headers, limit)
+    message = _unfolded(body) if is_structured else _as_it_is(body, lower)
+    checked: dict[str, Any] = dict(message.attributes)
+    _parse_time(checked)
+    _check(checked)
+    if not message.content_type.isascii():
+        raise InvalidEvent("datacontenttype holds letters that no header can carry")
+    _check_text("datacontenttype", message.content_type)
+    return message
+
+
+def binary_headers(message: Message) -> dict[str, str]:
+    """The headers of binary mode, names in lower case, values percent-encoded as the HTTP binding asks for."""
+    headers = {f"{_PREFIX}{name}": quote(value, safe=_PLAIN) for name, value in message.attributes.items()}
+    return {**headers, "content-type": message.content_type} if message.content_type else headers
+
+
+def _opened(body: bytes, headers: Mapping[str, str], limit: int) -> tuple[dict[str, str], bool]:
+    """Headers by lower-case name, and whether the mode is structured."""
+    if len(body) > limit:
+        raise EventTooLarge(f"an event of {len(body)} bytes; at most {limit} are read")
+    lower = {name.lower(): value for name, value in headers.items()}
+    media_type = _media_type(lower.get("content-type", ""))
+    if media_type != _STRUCTURED and media_type.startswith(_ANY_STRUCTURED):
+        raise UnsupportedContent(f"{media_type} is not taken; send {_STRUCTURED}, one event at a time")
+    return lower, media_type == _STRUCTURED
+
+
+def _unfolded(body: bytes) -> Message:
+    """Of a JSON envelope; the data becomes bytes again."""
+    envelope, data, encoded = _envelope(body)
+    content_type = _text("datacontenttype", envelope.pop("datacontenttype", None) or "application/json")
+    if encoded is not None:
+        content = _bytes_of(encoded)
+    elif isinstance(data, str) and not _JSON.match(_media_type(content_type)):
+        content = data.encode()
+    else:
+        content = b"" if data is None else orjson.dumps(data)
+    attributes = {name: _text(name, value) for name, value in envelope.items() if value is not None}
+    numbers = frozenset(name for name in attributes if not isinstance(envelope[name], str))
+    has_data = data is not None or encoded is not None
+    return Message(attributes, content_type if has_data else "", content, numbers)
+
+
+def _as_it_is(body: bytes, headers: Mapping[str, str]) -> Message:
+    """Of `ce-` headers."""
+    return Message(_header_attributes(headers), headers.get("content-type", ""), body)
+
+
 def _structured(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attributes and data of a JSON envelope."""
-    envelope = _json(body, "the event")
-    if not isinstance(envelope, dict):
-        raise InvalidEvent("the event must be a JSON object")
-    data = envelope.pop("data", None)
-    encoded = envelope.pop("data_base64", None)
+    envelope, data, encoded = _envelope(body)
     if encoded is not None:
-        if data is not None:
-            raise InvalidEvent("data and data_base64 exclude each other")
-        data = _from_base64(encoded, _media_type(str(envelope.get("datacontenttype", ""))))
+        data = _from_bytes(_bytes_of(encoded), _media_type(str(envelope.get("datacontenttype", ""))))
     attributes = {name: _text(name, value) for name, value in envelope.items() if value is not None}
     _parse_time(attributes)
     return attributes, _object(data)
 
 
+def _envelope(body: bytes) -> tuple[dict[str, Any], Any, Any]:
+    """A JSON envelope's attributes as they stand, its `data` and its `data_base64`."""
+    envelope = _json(body, "the event")
+    if not isinstance(envelope, dict):
+        raise InvalidEvent("the event must be a JSON object")
+    data, encoded = envelope.pop("data", None), envelope.pop("data_base64", None)
+    if data is not None and encoded is not None:
+        raise InvalidEvent("data and data_base64 exclude each other")
+    return envelope, data, encoded
+
+
 def _binary(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attributes of `ce-` headers, data of the body."""
-    attributes: dict[str, Any] = {
+    attributes = _header_attributes(headers)
+    media_type = _media_type(headers.get("content-type", ""))
+    _parse_time(attributes)
+    return attributes, _object(_from_bytes(body, media_type))
+
+
+def _header_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
+    attributes = {
         name.removeprefix(_PREFIX): _unquoted(name, value)
         for name, value in headers.items()
         if name.startswith(_PREFIX)
     }
-    media_type = _media_type(headers.get("content-type", ""))
     if not attributes:
+        media_type = _media_type(headers.get("content-type", "")) or "missing"
         wanted = f"send {_STRUCTURED}, or ce- headers beside the data"
-        raise UnsupportedContent(f"not a CloudEvent (content type {media_type or 'missing'}): {wanted}")
+        raise UnsupportedContent(f"not a CloudEvent (content type {media_type}): {wanted}")
     if "datacontenttype" in attributes:
         raise InvalidEvent("ce-datacontenttype is not a header of binary mode; Content-Type says it")
-    _parse_time(attributes)
-    return attributes, _object(_from_bytes(body, media_type))
+    return attributes
 
 
 def _event(attributes: dict[str, Any], data: dict[str, Any], received: datetime) -> Event:
@@ -224,11 +297,11 @@ def _unquoted(name: str, value: str) -> str:
         raise InvalidEvent(f"header {name} is not percent-encoded UTF-8") from error
 
 
-def _from_base64(encoded: object, media_type: str) -> Any:
+def _bytes_of(encoded: object) -> bytes:
     if not isinstance(encoded, str):
         raise InvalidEvent("data_base64 must be a string")
     try:
-        return _from_bytes(base64.b64decode(encoded, validate=True), media_type)
+        return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise InvalidEvent(f"data_base64 is not base64: {error}") from error
 
