@@ -71,17 +71,20 @@ class Settings(BaseSettings):
     exchange: str = "knative-lambda-events"
     """Durable topic exchange; the routing key is the event's type."""
 
+    rabbitmq_cluster: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$")
+    """The RabbitMQ as its operators know it: NAMESPACE/NAME of a RabbitmqCluster."""
+    rabbitmq_secret: str | None = None
+    """The same where no RabbitmqCluster is: a Secret with uri, username and password, in dead_letter_namespace."""
+    create_brokers: bool = False
+    """Make the Broker that a function's trigger names, where there is none."""
+
     dead_letters: Literal["amqp", "operator", "none"] = "none"
     """Who makes the queues for events that functions could not take: we, over AMQP; RabbitMQ's topology operator; or
     nobody, and Triggers inherit what their Broker does with them."""
     dead_letter_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#@]+/?$")
     """Where Knative reaches our operations port; the Service of the Lease's name and namespace, if not given."""
     dead_letter_namespace: str | None = None
-    """With `operator`: namespace of the topology's objects; the Lease's when not given."""
-    dead_letter_cluster: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$")
-    """With `operator`: NAMESPACE/NAME of the RabbitmqCluster."""
-    dead_letter_secret: str | None = None
-    """With `operator`, instead of a cluster: Secret with uri, username and password, in the same namespace."""
+    """Namespace of rabbitmq_secret and, with `operator`, of the topology's objects; the Lease's when not given."""
 
     registry: str = "localhost:5001"
     """Registry that nodes pull from, when a function names none."""
@@ -169,6 +172,7 @@ def load(*, file: Path | None = None, **flags: Any) -> Settings:
             " process list shows), or --events none to publish nothing"
         )
     _check_dead_letters(found)
+    _check_operators(found)
     return found
 
 
@@ -180,5 +184,11 @@ def _check_dead_letters(found: Settings) -> None:
         raise SettingsError(f"dead_letters is {found.dead_letters}: name the RabbitMQ that keeps them (rabbitmq)")
     if not found.http_port:
         raise SettingsError(f"dead_letters is {found.dead_letters}: give http_port, where they are taken")
-    if found.dead_letters == "operator" and bool(found.dead_letter_cluster) == bool(found.dead_letter_secret):
-        raise SettingsError("dead_letters is operator: give either dead_letter_cluster or dead_letter_secret")
+
+
+def _check_operators(found: Settings) -> None:
+    """Objects of RabbitMQ's and Knative's operators name one RabbitMQ."""
+    asked = "dead_letters is operator" if found.dead_letters == "operator" else ""
+    asked = asked or ("create_brokers is true" if found.create_brokers else "")
+    if asked and bool(found.rabbitmq_cluster) == bool(found.rabbitmq_secret):
+        raise SettingsError(f"{asked}: give either rabbitmq_cluster or rabbitmq_secret")

@@ -16,7 +16,7 @@ RABBIT = "/apis/rabbitmq.com/v1beta1/namespaces"
 def by_operator(stage: Stage, secret: str) -> dict[str, str]:
     return environment(
         KN_LAMBDA_DEAD_LETTERS="operator",
-        KN_LAMBDA_DEAD_LETTER_SECRET=secret,
+        KN_LAMBDA_RABBITMQ_SECRET=secret,
         KN_LAMBDA_DEAD_LETTER_NAMESPACE=stage.namespace,
     )
 

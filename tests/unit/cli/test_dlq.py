@@ -79,19 +79,24 @@ def test_body_that_is_no_text_is_shown_as_base64_and_nothing_talks_to_the_termin
     [
         ({"dead_letters": "amqp", "events": "none"}, "name the RabbitMQ"),
         ({"dead_letters": "amqp", "rabbitmq": "amqp://localhost/", "http_port": 0}, "give http_port"),
-        ({"dead_letters": "operator", "rabbitmq": "amqp://localhost/"}, "either dead_letter_cluster or"),
+        ({"dead_letters": "operator", "rabbitmq": "amqp://localhost/"}, "either rabbitmq_cluster or"),
         (
             {
                 "dead_letters": "operator",
                 "rabbitmq": "amqp://localhost/",
-                "dead_letter_cluster": "a/b",
-                "dead_letter_secret": "c",
+                "rabbitmq_cluster": "a/b",
+                "rabbitmq_secret": "c",
             },
-            "either dead_letter_cluster or",
+            "either rabbitmq_cluster or",
+        ),
+        ({"create_brokers": True, "events": "none"}, "create_brokers is true: give either rabbitmq_cluster or"),
+        (
+            {"create_brokers": True, "events": "none", "rabbitmq_cluster": "a/b", "rabbitmq_secret": "c"},
+            "create_brokers is true: give either rabbitmq_cluster or",
         ),
     ],
 )
-def test_settings_that_lose_dead_letters_are_refused(chosen: dict[str, Any], told: str) -> None:
+def test_settings_that_name_no_rabbitmq_or_two_are_refused(chosen: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         settings.load(**chosen)
 
