@@ -16,7 +16,7 @@ import aiohttp
 from starlette.applications import Starlette
 
 from knative_lambda.api.meta import Key
-from knative_lambda.cli.letters import Target
+from knative_lambda.cli.target import Target
 from knative_lambda.events.rabbitmq import Options
 from knative_lambda.events.rabbitmq_letters import RabbitMQLetters
 from knative_lambda.events.rabbitmq_mailbox import RabbitMQMailbox

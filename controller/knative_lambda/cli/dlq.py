@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from knative_lambda.cli import letters
 from knative_lambda.cli.failures import FOUND, Fault
 from knative_lambda.cli.output import Form, Output, console, write_json
+from knative_lambda.events.resending import Mode
 
 if TYPE_CHECKING:
+    from knative_lambda.cli.replaying import Outcome
     from knative_lambda.events.mailbox import Mailbox
 
 HELP = """What functions could not take, kept in RabbitMQ: list, show, replay or purge it.
 
 \b
 export KN_LAMBDA_RABBITMQ=amqp://user:password@localhost:5672/
-kn-lambda dlq list shop/orders                 how many letters wait
-kn-lambda dlq show shop/orders                 what is in the oldest, and why it is here
-kn-lambda dlq replay shop/orders --to URL      send them again
-kn-lambda dlq purge catch-all                  remove them for good
+kn-lambda dlq list                       how many letters wait
+kn-lambda dlq show shop/orders           what is in the oldest, and why
+kn-lambda dlq replay shop/orders         send them to the function again
+kn-lambda dlq purge shop/orders          remove them for good
+
+Exit codes: 0 done, 1 letters are left, 2 usage error, or RabbitMQ or the cluster cannot be asked, 130 interrupted.
 """
 
 dlq = typer.Typer(
@@ -42,27 +48,59 @@ RabbitMQ = Annotated[
         help="amqp:// or amqps:// address; better in the environment, which no process list shows.",
     ),
 ]
-Functions = Annotated[list[str], typer.Argument(metavar="NAMESPACE/FUNCTION...", help="Functions to look for.")]
+Functions = Annotated[
+    list[str] | None, typer.Argument(metavar="NAMESPACE/FUNCTION", help="Functions; the cluster is asked if none.")
+]
 Place = Annotated[
     str, typer.Argument(metavar="NAMESPACE/FUNCTION|catch-all", help="A function, or the queue for everything else.")
 ]
+Kubeconfig = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Cluster to ask; $KUBECONFIG or ~/.kube/config by default.")
+]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
 
 
 @dlq.command("list")
-def list_queues(functions: Functions, rabbitmq: RabbitMQ = None, output: Output = Form.TEXT) -> None:
+def list_queues(
+    functions: Functions = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Only functions of this namespace.")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    rabbitmq: RabbitMQ = None,
+    output: Output = Form.TEXT,
+) -> None:
     """Count the dead letters of functions, and those in the catch-all queue.
 
+    Without names, the cluster says which functions have triggers. With names, no cluster is needed, and queues of
+    functions that are gone are found, too.
+
     \b
-    kn-lambda dlq list shop/orders shop/invoices
+    kn-lambda dlq list                             every function with triggers
+    kn-lambda dlq list -n shop                     those of one namespace
+    kn-lambda dlq list shop/orders shop/gone       these, without a cluster
+    kn-lambda dlq list -o json | jq '.[] | select(.letters > 0)'
+
+    Exit codes: 0 counted, 2 RabbitMQ or the cluster cannot be asked.
     """
-    queues = {place: letters.queue_of(place) for place in [*functions, letters.CATCH_ALL]}
-    with _mailbox(rabbitmq) as mailbox:
+    if functions and namespace:
+        raise Fault("-n is for asking the cluster; names have their namespace: NAMESPACE/FUNCTION")
+    rows = [letters.Row(letters.CATCH_ALL)]
+    if functions:
+        rows = [letters.Row(place) for place in functions] + rows
+    queues = {row.place: letters.queue_of(row.place) for row in rows}
+    address = _named(rabbitmq)
+    if not functions:
+        rows = _of_cluster(namespace, kubeconfig=kubeconfig, context=context) + rows
+        queues = {row.place: letters.queue_of(row.place) for row in rows}
+    with _mailbox(address) as mailbox:
         depths = {place: mailbox.depth(queue) for place, queue in queues.items()}
     if output is Form.JSON:
-        write_json([{"place": place, "queue": queues[place], "letters": depth} for place, depth in depths.items()])
+        write_json([row.told(depths[row.place]) for row in rows])
         return
-    for place, depth in depths.items():
-        console().print(f"{'no queue' if depth is None else depth:>8}  {place}")
+    for line, style in letters.table(rows, depths, with_condition=not functions):
+        console().print(line, style=style)
 
 
 @dlq.command()
@@ -74,10 +112,17 @@ def show(
 ) -> None:
     """Show the oldest dead letters. They stay where they are.
 
+    ce-knativeerrorcode is the status that the function answered, ce-knativeerrordest the address that was tried,
+    ce-knativeerrordata the answer in base64.
+
     \b
+    kn-lambda dlq show shop/orders
     kn-lambda dlq show shop/orders --limit 1 -o json
+    kn-lambda dlq show catch-all                   also what was no CloudEvent
+
+    Exit codes: 0 shown, or there is none, 2 no such queue, or RabbitMQ cannot be asked.
     """
-    with _mailbox(rabbitmq) as mailbox:
+    with _mailbox(_named(rabbitmq)) as mailbox:
         found = mailbox.peek(_existing(mailbox, place), limit)
     told = [letters.told(letter) for letter in found]
     if output is Form.JSON:
@@ -91,58 +136,121 @@ def show(
 @dlq.command()
 def replay(
     place: Place,
-    to: Annotated[str, typer.Option(metavar="URL", help="Where to send them: the function's URL, or a Broker's.")],
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where to send them; the function's own address by default.")
+    ] = None,
     rabbitmq: RabbitMQ = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many of the oldest.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Letters per second; 0 is unlimited.")] = 50.0,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds that one delivery may take.")] = 30.0,
+    give_up_after: Annotated[
+        int, typer.Option(min=0, help="Stop when so many letters in a row got no answer at all; 0 is never.")
+    ] = 10,
+    mode: Annotated[Mode, typer.Option(help="How events are laid out in HTTP; as they came, or all in one way.")] = (
+        Mode.AS_IS
+    ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; send nothing.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     output: Output = Form.TEXT,
 ) -> None:
     """Send dead letters again. One leaves its queue only after its target accepted it (2xx).
 
-    Only letters that are there at the start are sent. What the target refuses keeps its place.
+    Only letters that are there at the start are sent; what the target refuses keeps its place. Without --to the
+    cluster is asked for the function's address (status.url). Redirects are not followed. Ctrl-C ends the replay
+    between two letters.
 
     \b
-    kn-lambda dlq replay shop/orders --to http://orders.shop.svc.cluster.local --dry-run
-    kn-lambda dlq replay shop/orders --to http://default-broker-ingress.shop.svc.cluster.local --rate 10
+    kn-lambda dlq replay shop/orders --dry-run
+    kn-lambda dlq replay shop/orders --limit 1     try one
+    kn-lambda dlq replay shop/orders --rate 10     then the others, slowly
+    kn-lambda dlq replay shop/orders --to http://localhost:8080
+    kn-lambda dlq replay catch-all --to BROKER-URL
 
-    Exit codes: 0 all were accepted, 1 some were not, 2 it could not be tried.
+    Exit codes: 0 all were accepted, 1 some are left, 2 it could not be tried, 130 interrupted.
     """
-    target = letters.Target.parse(to, timeout=timeout)
-    with _mailbox(rabbitmq) as mailbox, contextlib.closing(target):
+    from knative_lambda.cli import replaying
+    from knative_lambda.cli.target import Target, address
+
+    letters.queue_of(place)
+    pace = replaying.Pace(rate=rate, give_up_after=give_up_after)
+    given = address(to) if to else None
+    server = _named(rabbitmq)
+    url = given or address(_own_address(place, kubeconfig=kubeconfig, context=context))
+    with _mailbox(server) as mailbox, Target(url, timeout=timeout, mode=mode) as target:
         queue = _existing(mailbox, place)
-        count = min(mailbox.depth(queue) or 0, limit or 2**31)
+        count = min(mailbox.depth(queue) or 0, limit or sys.maxsize)
         if dry_run:
-            _finish({"would_send": count, "to": to}, f"{count} letters would be sent to {to}", output)
+            _tell({"would_send": count, "to": url}, f"{letters.count(count)} would be sent to {url}", output)
             return
-        with letters.progress(count, quiet=output is Form.JSON) as advance:
-            deliver = letters.paced(target.accepts, rate=rate, advance=advance)
-            delivered, left = mailbox.drain(queue, count, deliver)
-    problem = f"; the last refusal: {target.problem}" if left else ""
-    counts: dict[str, Any] = {"delivered": delivered, "left": left, "problem": target.problem if left else ""}
-    _finish(counts, f"{delivered} delivered, {left} left{problem}", output)
-    if left:
-        raise typer.Exit(FOUND)
+        with replaying.progress(count, quiet=output is Form.JSON) as advance:
+            outcome = replaying.replay(mailbox, queue, count, target=target, pace=pace, advance=advance)
+    _report(outcome, count=count, output=output)
 
 
 @dlq.command()
 def purge(
     place: Place,
     rabbitmq: RabbitMQ = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can answer.")] = False,
     output: Output = Form.TEXT,
 ) -> None:
-    """Remove every dead letter of a queue, for good."""
-    with _mailbox(rabbitmq) as mailbox:
+    """Remove every dead letter of a queue, for good. The queue stays.
+
+    \b
+    kn-lambda dlq purge shop/orders                asks first
+    kn-lambda dlq purge catch-all --yes            in a script
+
+    Exit codes: 0 removed, 1 you said no, 2 no such queue, or nobody could be asked.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise Fault("nobody can be asked here (stdin is no terminal): give --yes to remove letters for good")
+    with _mailbox(_named(rabbitmq)) as mailbox:
         queue = _existing(mailbox, place)
-        if not yes and not typer.confirm(f"Remove {mailbox.depth(queue)} letters of {place} for good?", err=True):
+        waiting = letters.count(mailbox.depth(queue) or 0)
+        if not yes and not typer.confirm(f"Remove {waiting} of {place} for good?", err=True):
             raise typer.Exit(FOUND)
         removed = mailbox.purge(queue)
-    _finish({"removed": removed}, f"{removed} removed", output)
+    _tell({"removed": removed}, f"{removed} removed", output)
 
 
-def _finish(counts: dict[str, Any], line: str, output: Form) -> None:
+def _of_cluster(namespace: str | None, *, kubeconfig: Path | None, context: str | None) -> list[letters.Row]:
+    from knative_lambda.cli import deployed
+
+    found = deployed.Place(kubeconfig, context).ask(
+        lambda cluster: deployed.listening(cluster, namespace),
+        instead="name the functions, then no cluster is needed: kn-lambda dlq list NAMESPACE/FUNCTION",
+    )
+    return [
+        letters.Row(str(one.key), letters.Condition(one.status, one.reason, one.message) if one.status else None)
+        for one in found
+    ]
+
+
+def _own_address(place: str, *, kubeconfig: Path | None, context: str | None) -> str:
+    from knative_lambda.cli import deployed
+
+    if place == letters.CATCH_ALL:
+        raise Fault("catch-all holds letters of many functions: say where they shall go, with --to URL")
+    return deployed.Place(kubeconfig, context).ask(
+        lambda cluster: deployed.url(cluster, letters.key_of(place)),
+        instead="say where the letters shall go, then no cluster is needed: --to URL",
+    )
+
+
+def _report(outcome: Outcome, *, count: int, output: Form) -> None:
+    """What became of the letters, and the exit code that says so."""
+    left = count - outcome.delivered if outcome.ended else outcome.refused
+    problem = "; ".join(filter(None, (outcome.ended, outcome.problem if left else "")))
+    told = f"{outcome.delivered} delivered, {left} left" + (f"; {problem}" if problem else "")
+    _tell({"delivered": outcome.delivered, "left": left, "problem": problem}, told, output)
+    if outcome.ended == "interrupted":
+        raise typer.Abort
+    if left:
+        raise typer.Exit(FOUND)
+
+
+def _tell(counts: dict[str, int | str], line: str, output: Form) -> None:
     if output is Form.JSON:
         write_json(counts)
     else:
@@ -156,12 +264,16 @@ def _existing(mailbox: Mailbox, place: str) -> str:
     return queue
 
 
-@contextlib.contextmanager
-def _mailbox(url: str | None) -> Iterator[Mailbox]:
-    from knative_lambda.events.rabbitmq_mailbox import RabbitMQMailbox
-
+def _named(url: str | None) -> str:
     if not url:
         raise Fault("no RabbitMQ is named: set KN_LAMBDA_RABBITMQ=amqp://user:password@host:5672/, or give --rabbitmq")
+    return url
+
+
+@contextlib.contextmanager
+def _mailbox(url: str) -> Iterator[Mailbox]:
+    from knative_lambda.events.rabbitmq_mailbox import RabbitMQMailbox
+
     try:
         mailbox = RabbitMQMailbox(url)
     except ValueError as error:

@@ -1,0 +1,93 @@
+"""What a cluster knows of the functions whose letters are looked for. Reads only. Called by `kn-lambda dlq`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from knative_lambda.api import kinds
+from knative_lambda.api.conditions import ConditionType
+from knative_lambda.api.meta import Key
+from knative_lambda.cli.failures import Fault
+from knative_lambda.cluster.base import Cluster, ClusterError, NotFound, Object, Selection
+from knative_lambda.cluster.kube import KubeCluster
+from knative_lambda.kit.clock import SystemClock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which cluster: a kubeconfig and one of its contexts, or what kubectl would take."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    def ask(self, question: Callable[[Cluster], Awaitable[T]], *, instead: str) -> T:
+        """The answer. Raises Fault, which ends with what a person can do `instead` of asking a cluster."""
+        try:
+            return asyncio.run(self._asked(question))
+        except ClusterError as error:
+            raise Fault(f"{error.message}; {instead}") from error
+
+    async def _asked(self, question: Callable[[Cluster], Awaitable[T]]) -> T:
+        cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
+        try:
+            return await question(cluster)
+        finally:
+            await cluster.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A function with triggers, and what its condition DLQReady says."""
+
+    key: Key
+    status: str = ""
+    """True, False, Unknown; empty when there is no such condition."""
+    reason: str = ""
+    message: str = ""
+
+
+async def listening(cluster: Cluster, namespace: str | None) -> list[Listening]:
+    """Every function with triggers, of one namespace or of all of them, by name. Raises ClusterError."""
+    found: list[Listening] = []
+    selection, token = Selection(namespace=namespace), ""
+    while True:
+        page = await cluster.list(kinds.LAMBDA_FUNCTION, selection, continue_token=token)
+        found += [_listening(item) for item in page.items if (item.get("spec") or {}).get("triggers")]
+        token = page.continue_token
+        if not token:
+            return sorted(found, key=lambda one: one.key)
+
+
+async def url(cluster: Cluster, key: Key) -> str:
+    """Where the function answers. Raises Fault when there is no such function or it has no address, ClusterError."""
+    try:
+        fn = await cluster.get(kinds.LAMBDA_FUNCTION, key)
+    except NotFound as error:
+        raise Fault(f"{error.message}; say where its letters shall go: --to URL") from error
+    found = str((fn.get("status") or {}).get("url") or "")
+    if not found:
+        ready = _condition(fn, ConditionType.READY)
+        said = f" (Ready is {ready['status']}: {ready.get('reason', '')})" if ready else ""
+        raise Fault(f"function {key} has no URL yet{said}; wait until it is Ready, or say where: --to URL")
+    return found
+
+
+def _listening(fn: Object) -> Listening:
+    metadata = fn["metadata"]
+    row = _condition(fn, ConditionType.DLQ_READY)
+    return Listening(
+        Key(metadata["namespace"], metadata["name"]),
+        *(str(row.get(name, "")) for name in ("status", "reason", "message")),
+    )
+
+
+def _condition(fn: Object, kind: ConditionType) -> dict[str, Any]:
+    rows = (fn.get("status") or {}).get("conditions") or ()
+    found: dict[str, Any] = next((row for row in rows if row.get("type") == kind), {})
+    return found
