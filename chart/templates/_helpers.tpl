@@ -44,6 +44,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if or .Values.rabbitmq.existingSecret.name .Values.rabbitmq.url }}true{{ end }}
 {{- end }}
 
+{{/* Who makes dead-letter queues, as the controller's setting says it. */}}
+{{- define "knative-lambda.deadLetters" -}}
+{{ ternary .Values.deadLetters.declare "none" .Values.deadLetters.enabled }}
+{{- end }}
+
+{{/* Namespace of the topology operator's objects: that of the RabbitmqCluster needs no leave of its annotation. */}}
+{{- define "knative-lambda.deadLetterNamespace" -}}
+{{ coalesce .Values.deadLetters.namespace .Values.rabbitmq.cluster.namespace .Release.Namespace }}
+{{- end }}
+
 {{/* "true" when a real API server is asked: `helm template` knows groups, but no kinds. */}}
 {{- define "knative-lambda.online" -}}
 {{- if .Capabilities.APIVersions.Has "v1/Pod" }}true{{ end }}

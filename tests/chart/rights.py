@@ -40,6 +40,15 @@ def _watched(group: str, resource: str, kind: str) -> dict[Right, Need]:
     }
 
 
+def _topology(verb: str, words: str) -> dict[Right, Need]:
+    """Objects of RabbitMQ's topology operator are read and applied; what is applied may have to be made."""
+    kinds = ("exchanges", "queues", "bindings", "policies")
+    return {
+        Right("rabbitmq.com", kind, verb): Need("knative_lambda.reconcile.topology:TopologyQueues", words)
+        for kind in kinds
+    }
+
+
 NEEDS: dict[Right, Need] = {
     **_watched(_LAMBDA, "lambdafunctions", "LAMBDA_FUNCTION"),
     **_watched(_LAMBDA, "functionrepositories", "FUNCTION_REPOSITORY"),
@@ -71,6 +80,9 @@ NEEDS: dict[Right, Need] = {
     Right(_EVENTING, "triggers", "create"): Need(_APPLIES, "kinds.TRIGGER"),
     Right(_EVENTING, "triggers", "patch"): Need(_APPLIES, "kinds.TRIGGER"),
     Right(_EVENTING, "triggers", "delete"): Need("knative_lambda.reconcile.steps.orphans:step", "Delete(kinds.TRIGGER"),
+    **_topology("get", "cluster.get(kind"),
+    **_topology("create", "cluster.apply(kind"),
+    **_topology("patch", "cluster.apply(kind"),
     Right("events.k8s.io", "events", "create"): Need(_RECORDER, "cluster.create(kinds.EVENT"),
     Right("events.k8s.io", "events", "patch"): Need(_RECORDER, "cluster.patch(kinds.EVENT"),
     Right("coordination.k8s.io", "leases", "get"): Need(_ELECTION, "cluster.get(kinds.LEASE"),
@@ -103,6 +115,9 @@ REFUSED = (
     Refused("create", "deployments", "apps", "default"),
     Refused("delete", "services", _SERVING, "default"),
     Refused("create", "brokers", _EVENTING, "default"),
+    Refused("get", "queues", "rabbitmq.com", "default"),
+    Refused("create", "policies", "rabbitmq.com", "default"),
+    Refused("delete", "queues", "rabbitmq.com", "default"),
     Refused("delete", "functionrepositories", _LAMBDA, "default"),
     Refused("create", "functionrepositories", _LAMBDA, "default"),
     Refused("update", "lambdafunctions", _LAMBDA, "default"),

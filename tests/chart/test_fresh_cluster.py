@@ -9,8 +9,9 @@ from pathlib import Path
 import helm_python
 import pytest
 
-from tests.chart.engine import Helm
+from tests.chart.engine import Helm, Values
 from tests.chart.readme import CHART
+from tests.chart.test_render import BY_AMQP, BY_OPERATOR
 from tests.testbed.errors import Unavailable
 from tests.testbed.fixtures import give_up
 from tests.testbed.kubernetes import CRDS, KubernetesBed
@@ -52,6 +53,32 @@ def test_without_its_kinds_nothing_is_installed(fresh: KubernetesBed, helm: Helm
         helm.install(REPOSITORIES)
     assert releases(fresh) == []
     assert fresh.api.find(KIND) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (BY_OPERATOR, r"deadLetters\.declare: this cluster does not know rabbitmq\.com Exchange"),
+        (
+            BY_AMQP | {"rabbitmq": {"url": "amqp://a", "cluster": {"namespace": "default", "name": "main"}}},
+            r"rabbitmq\.cluster: this cluster does not know RabbitmqCluster",
+        ),
+    ],
+    ids=["topology operator", "cluster operator"],
+)
+def test_without_the_kinds_of_rabbitmqs_operators_nothing_is_installed(
+    fresh: KubernetesBed, helm: Helm, values: Values, words: str
+) -> None:
+    with pytest.raises(helm_python.HelmError, match=words):
+        helm.install(values)
+    assert releases(fresh) == []
+    assert fresh.api.find(KIND) is None
+
+
+def test_dead_letters_by_amqp_need_no_kind_of_anybody(fresh: KubernetesBed, helm: Helm) -> None:
+    helm.install(BY_AMQP)
+    assert releases(fresh) == ["knative-lambda-operator"]
+    assert "kn-lambda dlq list" in helm.notes()
 
 
 def test_kinds_come_with_the_release_are_upgraded_with_it_and_outlive_it(

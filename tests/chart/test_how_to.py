@@ -1,4 +1,4 @@
-"""docs/how-to/install-kind.md: what needs no docker is run, and every value that it names exists."""
+"""docs/how-to/install-kind.md: what needs no docker is run, and every value that it and dead-letters.md set exists."""
 
 from __future__ import annotations
 
@@ -69,11 +69,15 @@ def test_the_commands_of_the_page_work(namespaces: KubernetesBed, helm_for: Helm
     assert pod.gate.forbidden == []
 
 
-def test_every_value_that_the_page_sets_exists() -> None:
-    named = _SET.findall(PAGE.read_text())
-    assert len(named) >= 4
-    for expression in named:
-        assert render(helm_python.parse_set_string(expression)), expression
+@pytest.mark.parametrize("page", ["install-kind.md", "dead-letters.md"])
+def test_every_value_that_a_page_sets_exists(page: str) -> None:
+    """What stands in one command is set together, in a release that has RabbitMQ."""
+    commands = (PAGE.parent / page).read_text().replace("\\\n", "").splitlines()
+    named = [found for found in map(_SET.findall, commands) if found]
+    assert len(named) >= 3
+    for expressions in named:
+        together = ",".join(["rabbitmq.existingSecret.name=rabbitmq-url", *expressions])
+        assert render(helm_python.parse_set_string(together)), together
 
 
 @pytest.mark.parametrize("target", ["kind-up", "deploy", "kind-down", "image"])

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,14 +19,17 @@ from aiohttp import web
 from tests.apiserver.operator import Operator
 from tests.apiserver.proxy import ApiProxy, Call, Trouble
 from tests.apiserver.stage import Stage, inline, repository
+from tests.apiserver.test_dead_letters import EVENT, FUNCTION, answered, sink_of, wait_queue
 from tests.apiserver.test_webhooks import Forge
 from tests.apiserver.workdir import WorkingCopy
 from tests.chart.conftest import HelmFor
 from tests.chart.engine import Helm, Manifest, Values, named, render
+from tests.chart.test_render import BY_AMQP, RABBITMQ
 from tests.chart.test_rights import token
 from tests.testbed.gitserver import GitServer
 from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.processes import free_port
+from tests.testbed.topology import TopologyOperator
 
 _TERMINATED = b"because it is being terminated"
 """Said, with 403, to everybody who makes something in a namespace that is going: earlier tests leave some behind."""
@@ -48,7 +52,8 @@ class Gatekeeper(ApiProxy):
 class Pod:
     """The controller as its Deployment would run it: its settings file, its account, its ports."""
 
-    def __init__(self, bed: KubernetesBed, manifests: list[Manifest], folder: Path) -> None:
+    def __init__(self, bed: KubernetesBed, manifests: list[Manifest], folder: Path, *, rabbitmq: str = "") -> None:
+        """`rabbitmq`: what the Secret that the Deployment names would hold."""
         config = named(manifests, "ConfigMap")
         file = folder / "settings.yaml"
         file.write_text(config["data"]["settings.yaml"])
@@ -62,6 +67,7 @@ class Pod:
             environment={
                 "KN_LAMBDA_WEBHOOK_PORT": str(self.webhook_port), "KN_LAMBDA_WEBHOOK_HOST": "127.0.0.1",
                 "KN_LAMBDA_HTTP_PORT": str(self.http_port), "KN_LAMBDA_HTTP_HOST": "127.0.0.1",
+                **({"KN_LAMBDA_RABBITMQ": rabbitmq} if rabbitmq else {}),
             },
         )  # fmt: skip
         self.operator.start()
@@ -135,9 +141,55 @@ def test_from_a_signed_push_to_ready_with_nothing_forbidden_on_the_way(
     stage.wait_gone("lambdafunctions", "by-hand")
     assert [event["reason"] for event in stage.list("events")], "it may write Events"
     assert pod.operator.terminate() == 0
+    nothing_was_forbidden(pod)
+
+
+def nothing_was_forbidden(pod: Pod) -> None:
+    """Neither seen at the gate nor told in the log."""
     assert pod.gate.forbidden == []
     told = [line for line in pod.operator.log_file.read_text().lower().splitlines() if "forbidden" in line]
     assert [line for line in told if _TERMINATED.decode() not in line] == []
+
+
+def dead_letter(pod: Pod, stage: Stage, rabbitmq: str) -> None:
+    """Brings one to the address that the Trigger names, and finds it in the function's queue."""
+    address = urlsplit(sink_of(stage, "orders"))
+    assert address.netloc == f"knative-lambda-operator.{stage.namespace}.svc.cluster.local:{pod.http_port}"
+    sink = f"http://127.0.0.1:{pod.http_port}{address.path}"
+    assert httpx.post(sink, content=b"{}", headers=EVENT, timeout=20, trust_env=False).status_code == 202
+    [shown] = answered(rabbitmq, "show", f"{stage.namespace}/orders")
+    assert shown["headers"]["ce-id"] == EVENT["ce-id"]
+
+
+def test_dead_letters_by_amqp_with_nothing_forbidden_on_the_way(
+    kubernetes_bed: KubernetesBed, helm: Helm, stage: Stage, tmp_path: Path, pods: list[Pod], vhost_url: str
+) -> None:
+    made = helm.install(BY_AMQP | {"watchNamespaces": [stage.namespace]})
+    pods.append(Pod(kubernetes_bed, made, tmp_path, rabbitmq=vhost_url))
+    stage.apply("lambdafunctions", inline("orders", **FUNCTION))
+    wait_queue(stage, "orders")
+    dead_letter(pods[0], stage, vhost_url)
+    nothing_was_forbidden(pods[0])
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["in the release's namespace", "in a namespace of their own"])
+def test_dead_letters_by_the_topology_operator_with_nothing_forbidden_on_the_way(
+    kubernetes_bed: KubernetesBed, helm: Helm, stage: Stage, tmp_path: Path, pods: list[Pod], vhost_url: str,
+    topology_operator: TopologyOperator, other_namespace: str, beside: bool,
+) -> None:  # fmt: skip
+    place = stage.namespace if beside else other_namespace
+    values: Values = {
+        "watchNamespaces": [stage.namespace],
+        "rabbitmq": RABBITMQ["rabbitmq"] | {"topologySecret": topology_operator.connection_secret(place)},
+        "deadLetters": {"enabled": True, "declare": "operator", "namespace": "" if beside else place},
+    }
+    pods.append(Pod(kubernetes_bed, helm.install(values), tmp_path, rabbitmq=vhost_url))
+    stage.apply("lambdafunctions", inline("orders", **FUNCTION))
+    wait_queue(stage, "orders")
+    queues = stage.api.items(f"/apis/rabbitmq.com/v1beta1/namespaces/{place}/queues")
+    assert len(queues) == 2, "the function's and the catch-all"
+    dead_letter(pods[0], stage, vhost_url)
+    nothing_was_forbidden(pods[0])
 
 
 def test_the_lease_of_the_release_decides_who_writes(

@@ -10,7 +10,7 @@ import pytest
 from tests.apiserver.stage import Stage
 from tests.chart.conftest import HelmFor
 from tests.chart.engine import CORE, Helm, Manifest, Values, named, render
-from tests.chart.test_render import EVERYTHING
+from tests.chart.test_render import BY_OPERATOR, EVERYTHING
 from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.processes import wait_until
 
@@ -42,6 +42,7 @@ def test_a_strict_server_takes_every_manifest(kubernetes_bed: KubernetesBed, nam
         **EVERYTHING,
         "watchNamespaces": [namespace],
         "build": {**EVERYTHING["build"], "namespace": namespace},
+        "deadLetters": {**EVERYTHING["deadLetters"], "namespace": namespace},
         "repositories": [{"name": "shop", "namespace": namespace, "spec": {"url": "https://git.example.com/shop"}}],
         "serviceMonitor": {"enabled": False},
         "prometheusRule": {"enabled": False},
@@ -186,8 +187,19 @@ def test_a_kind_of_the_prometheus_operator_that_is_missing_is_named(kubernetes_b
 
 @pytest.mark.parametrize(
     ("values", "key"),
-    [({"watchNamespaces": ["nowhere"]}, "watchNamespaces"), ({"build": {"namespace": "nowhere"}}, r"build\.namespace")],
-    ids=["watched", "for builds"],
+    [
+        ({"watchNamespaces": ["nowhere"]}, "watchNamespaces"),
+        ({"build": {"namespace": "nowhere"}}, r"build\.namespace"),
+        (
+            BY_OPERATOR | {"deadLetters": {"enabled": True, "declare": "operator", "namespace": "nowhere"}},
+            r"deadLetters\.namespace",
+        ),
+        (
+            BY_OPERATOR | {"rabbitmq": {"url": "amqp://a", "cluster": {"namespace": "nowhere", "name": "main"}}},
+            r"rabbitmq\.cluster\.namespace",
+        ),
+    ],
+    ids=["watched", "for builds", "for dead letters", "of the RabbitmqCluster"],
 )
 def test_a_namespace_that_does_not_exist_is_named_before_anything_is_made(
     kubernetes_bed: KubernetesBed, helm: Helm, values: Values, key: str

@@ -13,19 +13,31 @@ import yaml
 
 import knative_lambda
 from knative_lambda import settings as configuration
-from knative_lambda.web import metrics
+from knative_lambda.resources.dead_letter import MAX_LENGTH
+from knative_lambda.web import dead_letters as route
+from knative_lambda.web import figures, metrics
+from knative_lambda.wiring import dead_letters
 from tests.chart import readme, rights
 from tests.chart.engine import Manifest, Values, named, render
 
 ROOT = Path(__file__).parents[2]
 RABBITMQ: Values = {"rabbitmq": {"existingSecret": {"name": "rabbitmq-url"}}}
+BY_AMQP: Values = RABBITMQ | {"deadLetters": {"enabled": True}}
+BY_OPERATOR: Values = {
+    "rabbitmq": {"existingSecret": {"name": "rabbitmq-url"}, "topologySecret": "rabbitmq-connection"},
+    "deadLetters": {"enabled": True, "declare": "operator"},
+}
 EVERYTHING: Values = {
     "replicas": 3,
     "image": {"digest": "sha256:" + "0" * 64, "tag": "v1"},
     "imagePullSecrets": [{"name": "pull"}],
     "watchNamespaces": ["shop", "billing"],
     "repositories": [{"name": "shop", "namespace": "shop", "spec": {"url": "https://git.example.com/shop.git"}}],
-    "rabbitmq": {"url": "amqps://user:secret@rabbit.example.com/%2f", "exchange": "events"},
+    "rabbitmq": {
+        "url": "amqps://user:secret@rabbit.example.com/%2f", "exchange": "events",
+        "cluster": {"namespace": "rabbits", "name": "main"},
+    },
+    "deadLetters": {"enabled": True, "declare": "operator"},
     "build": {
         "registry": "localhost:5001", "pushRegistry": "kind-registry:5000",
         "insecureRegistries": ["kind-registry:5000"], "namespace": "builds", "retries": 0,
@@ -52,6 +64,8 @@ MATRIX: dict[str, Values] = {
     "one namespace": {"watchNamespaces": ["shop"]},
     "builds elsewhere": {"build": {"namespace": "builds"}},
     "no webhooks": {"webhooks": {"enabled": False}, "networkPolicy": {"enabled": True}},
+    "dead letters by AMQP": BY_AMQP | {"networkPolicy": {"enabled": True}},
+    "dead letters by the topology operator": BY_OPERATOR,
     "account of somebody else": {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
     "everything": EVERYTHING,
 }
@@ -115,13 +129,77 @@ def test_no_rule_has_a_wildcard_and_every_right_is_needed_by_code(values: Values
 
 
 def test_no_right_is_in_the_table_that_the_chart_does_not_give() -> None:
-    given = {
-        right
-        for values in (RABBITMQ, EVERYTHING)
-        for rule in rights.rules(render(values))
-        for right in rights.rights(rule)
-    }
-    assert given == set(rights.NEEDS)
+    found = {right for values in (RABBITMQ, EVERYTHING) for inside in given(values).values() for right in inside}
+    assert found == set(rights.NEEDS)
+
+
+def given(values: Values) -> dict[str, set[rights.Right]]:
+    """Every right by the namespace of its Role; those of a ClusterRole are at ""."""
+    found: dict[str, set[rights.Right]] = {}
+    for role in render(values):
+        if role["kind"] in ("Role", "ClusterRole"):
+            inside = found.setdefault(role["metadata"].get("namespace", ""), set())
+            inside |= {right for rule in role["rules"] for right in rights.rights(rule)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("more", "namespace"),
+    [
+        ({}, "platform"),
+        ({"deadLetters": {**BY_OPERATOR["deadLetters"], "namespace": "letters"}}, "letters"),
+        ({"rabbitmq": EVERYTHING["rabbitmq"]}, "rabbits"),
+    ],
+    ids=["of the release", "that was named", "of the RabbitmqCluster"],
+)
+def test_rights_on_topology_objects_are_given_in_their_namespace_and_only_for_the_operator(
+    more: Values, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = BY_OPERATOR | more
+    topology = {right for right in rights.NEEDS if right.group == "rabbitmq.com"}
+    where = {place for place, inside in given(values).items() if inside & topology}
+    assert where == {namespace}
+    assert settings_of(render(values), tmp_path, monkeypatch).dead_letter_namespace == namespace
+    assert len(topology) == 12
+    assert topology <= given(values)[namespace]
+    assert given(BY_AMQP) == given(RABBITMQ)
+
+
+def test_the_controller_is_told_who_makes_dead_letter_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(values: Values) -> tuple[str, str | None, str | None]:
+        settings = settings_of(render(values), tmp_path, monkeypatch)
+        return settings.dead_letters, settings.rabbitmq_cluster, settings.rabbitmq_secret
+
+    assert told(RABBITMQ) == ("none", None, None)
+    assert told(BY_AMQP) == ("amqp", None, None)
+    assert told(BY_OPERATOR) == ("operator", None, "rabbitmq-connection")
+    assert told(EVERYTHING) == ("operator", "rabbits/main", None)
+
+
+def test_triggers_are_sent_to_the_service_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifests = render(BY_AMQP)
+    sink = dead_letters.sink(settings_of(manifests, tmp_path, monkeypatch))
+    assert sink is not None
+    service = named(manifests, "Service")
+    (port,) = [one for one in service["spec"]["ports"] if one["targetPort"] == "http"]
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    assert sink.url == f"http://{name}.{namespace}.svc.cluster.local:{port['port']}"
+
+
+def test_a_network_policy_lets_knatives_dispatchers_bring_dead_letters() -> None:
+    def callers(values: Values) -> list[object]:
+        limited = {"networkPolicy": {"enabled": True, "operationsFrom": [{"podSelector": {}}], **values}}
+        policy = named(render(BY_AMQP | limited), "NetworkPolicy")
+        rules = policy["spec"]["ingress"]
+        return [one for rule in rules if rule["ports"][0]["port"] == "http" for one in rule["from"]]
+
+    everywhere: Values = {"namespaceSelector": {}}
+    knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-eventing"}}}
+    rabbit = {"podSelector": {"matchLabels": {"eventing.knative.dev/brokerRole": "dispatcher"}}}
+    mine = {"namespaceSelector": {"matchLabels": {"a": "b"}}}
+    assert callers({}) == [{"podSelector": {}}, knative, everywhere | rabbit]
+    assert callers({"deadLettersFrom": [mine]}) == [{"podSelector": {}}, mine]
+    assert callers({"operationsFrom": []})[0] == everywhere
 
 
 def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
@@ -133,6 +211,7 @@ def test_named_namespaces_get_roles_and_the_cluster_none() -> None:
         ("shop", "knative-lambda-operator:platform"),
         ("billing", "knative-lambda-operator:platform"),
         ("builds", "knative-lambda-operator:platform:builds"),
+        ("rabbits", "knative-lambda-operator:platform:dead-letters"),
         ("platform", "knative-lambda-operator"),
     }
     secrets = [rule for rule in rights.rules(manifests) if rule["resources"] == ["secrets"]]
@@ -158,15 +237,27 @@ def test_changed_settings_roll_the_pods() -> None:
 
 def test_alerts_ask_for_metrics_and_labels_that_the_controller_shows() -> None:
     (group,) = named(render(EVERYTHING), "PrometheusRule")["spec"]["groups"]
-    source = inspect.getsource(metrics)
-    assert len(group["rules"]) == 3
+    source = inspect.getsource(metrics) + inspect.getsource(figures)
+    assert len(group["rules"]) == 6
     for rule in group["rules"]:
         names = re.findall(r"operator_(\w+)", rule["expr"])
         words = re.findall(r'result="(\w+)"', rule["expr"])
+        endpoints = re.findall(r'endpoint="([^"]+)"', rule["expr"])
+        assert endpoints in ([], [route.PATH])
         labels = re.findall(r"by \((.*?)\)", rule["expr"])
         assert names
         assert all(f'"{name}"' in source for name in [*names, *words]), rule["alert"]
         assert set(labels) <= {"namespace, function_name"}
+
+
+def test_the_alert_for_a_full_queue_comes_before_it_is_full() -> None:
+    (group,) = named(render(EVERYTHING), "PrometheusRule")["spec"]["groups"]
+    (full,) = [rule for rule in group["rules"] if rule["alert"] == "KnativeLambdaDeadLettersOverflow"]
+    assert int(full["expr"].rpartition(" ")[2]) == MAX_LENGTH * 8 // 10
+    assert f"{MAX_LENGTH:,}" in full["annotations"]["summary"]
+    quiet = EVERYTHING | {"deadLetters": {"enabled": False}}
+    (group,) = named(render(quiet), "PrometheusRule")["spec"]["groups"]
+    assert not [rule for rule in group["rules"] if "DeadLetters" in rule["alert"]]
 
 
 def test_one_replica_has_no_disruption_budget() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.chart.engine import Helm
 from tests.chart.rights import REFUSED, Refused, rights, rules
+from tests.chart.test_render import BY_OPERATOR
 from tests.testbed.apiclient import ApiClient, ApiError
 from tests.testbed.kubernetes import KubernetesBed
 
@@ -92,3 +93,20 @@ def test_with_named_namespaces_the_account_may_do_nothing_elsewhere(
     assert not may(kubernetes_bed, helm.namespace, Refused(*secrets, namespace=other_namespace), name="git")
     assert not may(kubernetes_bed, helm.namespace, Refused(*functions, namespace=other_namespace))
     assert not may(kubernetes_bed, helm.namespace, Refused(*functions))
+
+
+def test_dead_letter_objects_may_be_made_in_their_namespace_and_nowhere_else(
+    kubernetes_bed: KubernetesBed, helm: Helm, other_namespace: str
+) -> None:
+    made = helm.install(BY_OPERATOR | {"deadLetters": {**BY_OPERATOR["deadLetters"], "namespace": other_namespace}})
+    topology = [right for rule in rules(made) for right in rights(rule) if right.group == "rabbitmq.com"]
+    assert len(topology) == 12
+    for right in topology:
+        asked = Refused(right.verb, right.resource, right.group)
+        assert may(kubernetes_bed, helm.namespace, asked._replace(namespace=other_namespace)), right
+        assert not may(kubernetes_bed, helm.namespace, asked._replace(namespace=helm.namespace)), right
+        assert not may(kubernetes_bed, helm.namespace, asked), right
+    for verb in ("list", "watch", "delete", "update"):
+        assert not may(kubernetes_bed, helm.namespace, Refused(verb, "queues", "rabbitmq.com", other_namespace)), verb
+    allowed = [asked for asked in REFUSED if may(kubernetes_bed, helm.namespace, asked)]
+    assert allowed == []

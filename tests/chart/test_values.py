@@ -7,6 +7,9 @@ import pytest
 
 from tests.chart.engine import Values, render
 
+NO_CLUSTER: Values = {
+    "rabbitmq": {"existingSecret": {"name": "a"}}, "deadLetters": {"enabled": True, "declare": "operator"},
+}  # fmt: skip
 REFUSED: dict[str, tuple[Values, str]] = {
     "a key that is misspelt": ({"replcas": 2}, "replcas"),
     "a nested key that is misspelt": ({"rabbitmq": {"secret": "x"}}, "/rabbitmq'.*secret"),
@@ -25,6 +28,25 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "an amount that is none": ({"resources": {"limits": {"memory": "much"}}}, "/resources/limits/memory"),
     "both a secret and a url": (
         {"rabbitmq": {"url": "amqp://a", "existingSecret": {"name": "b"}}}, r"rabbitmq\.url: name either",
+    ),
+    "dead letters without RabbitMQ": ({"deadLetters": {"enabled": True}}, r"deadLetters\.enabled: dead letters are"),
+    "dead letters made by nobody known": (
+        {"deadLetters": {"enabled": True, "declare": "chart"}}, "/deadLetters/declare",
+    ),
+    "an operator that knows no RabbitMQ": (NO_CLUSTER, r"deadLetters\.declare: RabbitMQ's topology operator must be"),
+    "a namespace that cannot be, for dead letters": ({"deadLetters": {"namespace": "A"}}, "/deadLetters/namespace"),
+    "two ways to the same RabbitMQ": (
+        {"rabbitmq": {"cluster": {"namespace": "a", "name": "b"}, "topologySecret": "c"}},
+        r"rabbitmq\.topologySecret: name either",
+    ),
+    "a cluster without its namespace": (
+        {"rabbitmq": {"cluster": {"name": "b"}}}, r"rabbitmq\.cluster: give both namespace and name",
+    ),
+    "a cluster in one word": ({"rabbitmq": {"cluster": "a/b"}}, "/rabbitmq/cluster"),
+    "a secret that cannot be": ({"rabbitmq": {"topologySecret": "A_b"}}, "/rabbitmq/topologySecret"),
+    "dispatchers in words": ({"networkPolicy": {"deadLettersFrom": "anybody"}}, "/networkPolicy/deadLettersFrom"),
+    "dead letters among the settings": (
+        {"settings": {"dead_letters": "amqp"}}, r"settings\.dead_letters: the chart sets",
     ),
     "nobody's account": ({"serviceAccount": {"create": False}}, r"serviceAccount\.name: name the"),
     "a repository that nobody would follow": (
