@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
 
 from knative_lambda.events.mailbox import MailboxError, Parked
 from knative_lambda.events.rabbitmq import Options, cause, parameters
@@ -16,6 +23,7 @@ from knative_lambda.kit import redact
 NOT_FOUND = 404
 HEARTBEAT_SECONDS = 120
 """Longer than a delivery may take: nobody answers RabbitMQ meanwhile."""
+_REFUSALS = (AuthenticationError, ConnectionClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError)
 
 
 class RabbitMQMailbox:
@@ -88,7 +96,9 @@ def _told() -> Iterator[None]:
         missing = error.reply_code == NOT_FOUND
         raise (_Missing if missing else MailboxError)(f"RabbitMQ refuses: {_words(error)}") from error
     except AMQPError as error:
-        raise MailboxError(f"RabbitMQ is away ({_words(cause(error))})") from error
+        found = cause(error)
+        said = "refuses" if isinstance(found, _REFUSALS) else "is away"
+        raise MailboxError(f"RabbitMQ {said} ({_words(found)})") from error
 
 
 def _words(error: BaseException) -> str:

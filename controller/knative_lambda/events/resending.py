@@ -50,7 +50,7 @@ class Message:
 
 
 def message(letter: Parked, mode: Mode = Mode.AS_IS) -> Message:
-    """What is in that mode already goes out as it came; raises encoding.InvalidEvent for what cannot be brought there."""
+    """What is in that mode already goes out as it came; raises encoding.InvalidEvent for what cannot be turned."""
     structured = letter.content_type.lower().startswith(_STRUCTURED)
     headers = {name: _header(value) for name, value in letter.headers.items() if _is_sent(name)}
     body = _without_failure(letter.body) if _JSON_EVENT.match(letter.content_type) else letter.body
