@@ -71,10 +71,10 @@ async def test_letter_lands_in_its_functions_queue_with_all_that_came(vhost_url:
         assert (await letters.ensure(ORDERS)).is_ready
         assert await letters.park(letter(1))
     with mailbox(vhost_url) as box:
+        assert (box.depth(QUEUE), box.depth(names.DEAD_LETTER_QUEUE)) == (1, 0)
         assert box.peek(QUEUE, 5) == [
             Parked(b'{"n":1}', "application/json", {"ce-id": "e-1", "ce-knativeerrorcode": "500"})
         ]
-        assert (box.depth(QUEUE), box.depth(names.DEAD_LETTER_QUEUE)) == (1, 0)
 
 
 async def test_letter_of_an_unknown_function_lands_in_the_catch_all(vhost_url: str) -> None:
@@ -192,6 +192,36 @@ async def test_replay_takes_out_only_what_was_accepted(vhost_url: str) -> None:
         assert [number_of(one) for one in box.peek(QUEUE, 10)] == ["e-1"]
         assert box.purge(QUEUE) == 1
         assert box.depth(QUEUE) == 0
+
+
+async def test_letters_are_counted_and_a_queue_that_is_not_there_is_left_out(vhost_url: str) -> None:
+    functions = [Key("shop", f"fn-{number}") for number in range(12)]
+    queues = [names.dead_letter_queue(function) for function in functions]
+    async with connected(vhost_url) as letters:
+        for function in functions[::2]:
+            assert (await letters.ensure(function)).is_ready
+        for number in range(3):
+            assert await letters.park(letter(number, functions[4]))
+        assert await letters.park(letter(1, Key("no", "body")))
+        found = await letters.depths([names.DEAD_LETTER_QUEUE, *queues])
+        assert found == {names.DEAD_LETTER_QUEUE: 1, **dict.fromkeys(queues[::2], 0), queues[4]: 3}
+        assert await letters.depths([]) == {}
+        assert await letters.park(letter(4, functions[4])), "the refusals closed their own channels and nothing else"
+
+
+async def test_nothing_is_counted_while_rabbitmq_is_away_or_goes_in_the_middle(own_rabbitmq: RabbitMQBed) -> None:
+    async with connected(own_rabbitmq.amqp_url) as letters:
+        await letters.ensure(ORDERS)
+        asking = asyncio.create_task(letters.depths([QUEUE] * 100_000))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(own_rabbitmq.kill)
+        assert await asyncio.wait_for(asking, 20) is None
+        assert await letters.depths([QUEUE]) is None
+        await asyncio.to_thread(own_rabbitmq.start_again)
+        async with asyncio.timeout(30):
+            while (found := await letters.depths([QUEUE])) is None:
+                await asyncio.sleep(0.1)
+        assert found == {QUEUE: 0}
 
 
 async def test_looking_fifty_times_loses_nothing(vhost_url: str) -> None:

@@ -1,12 +1,12 @@
-"""The ports to RabbitMQ's dead letters: where they are parked, and whether a function's queue for them is there.
+"""The ports to RabbitMQ's dead letters: where they are parked, whether a function's queue is there, how many wait.
 
-Called by web.dead_letters (parks) and reconcile.observe (asks for queues). Adapters: rabbitmq_letters over AMQP,
-reconcile.topology through RabbitMQ's topology operator, memory_letters inside this process.
+Called by web.dead_letters (parks), reconcile.observe (asks for queues) and wiring.depths (counts). Adapters:
+rabbitmq_letters over AMQP, reconcile.topology through RabbitMQ's topology operator, memory_letters inside this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,5 +66,21 @@ class DeadLetterQueues(Protocol):
         """Asks for the function's queue unless it is known to be there. Idempotent; never raises.
 
         Only whoever leads calls it. An answer that is not ready is asked for again by the caller, later.
+        """
+        ...
+
+
+class DeadLetterDepths(Protocol):
+    """Counts letters."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether RabbitMQ can be asked."""
+        ...
+
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, int] | None:
+        """Letters that wait, by name of the queue; a queue that is not there is left out. Never raises.
+
+        None when RabbitMQ is away or does not answer: nothing is known then, of any of them.
         """
         ...

@@ -20,7 +20,7 @@ from knative_lambda.api.meta import Key
 from knative_lambda.machinery.store import Store
 from knative_lambda.resources.observed import JobSeen, JobState, ServiceSeen
 from knative_lambda.web.labels import Words
-from knative_lambda.web.metrics import Metrics
+from knative_lambda.web.metrics import CATCH_ALL, Metrics
 from knative_lambda.web.watcher import is_managed
 
 NAMESPACES = 1000
@@ -95,7 +95,7 @@ class Figures(Collector):
         family = GaugeMetricFamily(f"operator_{name}", about, labels=["function_name", "namespace"])
         sums: Counter[Key] = Counter()
         for key, count in counts:
-            sums[self._metrics.series.name(key)] += count
+            sums[key if key == CATCH_ALL else self._metrics.series.name(key)] += count
         for key, count in sums.items():
             family.add_metric([key.name, key.namespace], count)
         return family

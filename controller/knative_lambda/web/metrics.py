@@ -10,6 +10,8 @@ What each one means here:
 * event_queue_depth: events that RabbitMQ has not confirmed.
 * build_jobs_total: builds that ended; build_duration: from the Job's creation to its end, by the API server's clock.
 * service_creation_duration: from the first sight of a Knative Service to its first Ready.
+* dlq_depth: letters that wait, as RabbitMQ said last, of functions with series of their own; gone while it is away. The
+  catch-all queue is the function `catch-all` of no namespace.
 * goroutines: asyncio tasks, which are what goroutines are in this process.
 
 Whatever describes the cluster and not the process is told by the leader alone, so that a sum over replicas is right.
@@ -35,6 +37,8 @@ SERVICE_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SIZE_BUCKETS = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 
+CATCH_ALL = Key("", "catch-all")
+"""Stands among functions for the queue of letters that belong to none."""
 FUNCTIONS = 1000
 """Functions with series of their own, unless settings say otherwise."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -50,7 +54,7 @@ class Metrics:
         """What is not about one function."""
         self.series = FunctionSeries(limit=functions, clock=clock)
         self.dead_letters: dict[Key, int] = {}
-        """Messages in the dead-letter queue of each function, as last asked."""
+        """Messages in the dead-letter queue of each function, and of CATCH_ALL, as last asked."""
         self._types = Words(kind.value for kind in EventType)
         self._sources = Words((SOURCE,), more=20)
         self._methods = Words(METHODS)

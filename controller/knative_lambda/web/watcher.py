@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from knative_lambda.api import kinds
-from knative_lambda.api.conditions import Status
+from knative_lambda.api.conditions import ConditionType, Reason, Status
 from knative_lambda.api.meta import Key
 from knative_lambda.api.phases import Phase
 from knative_lambda.kit.clock import Clock
@@ -40,6 +41,8 @@ class Watcher:
         """`synced`: whether the first lists are in; what they hold did not happen just now."""
         self.outbox: Counter[str] = Counter()
         """Events that wait in the status of functions, by type."""
+        self.with_queue: set[Key] = set()
+        """Functions whose status says that their dead-letter queue is there."""
         self._metrics = metrics
         self._clock = clock
         self._leads = leads
@@ -66,7 +69,9 @@ class Watcher:
         if new is None:
             return
         self._metrics.series.enter(key)
-        known = self._known(before, old, new)
+        told = _told(new)
+        (self.with_queue.add if told.has_queue else self.with_queue.discard)(key)
+        known = self._known(before, old, new, told)
         self._functions[key] = self._settled(key, known, new)
         self._count_outbox(() if before is None else before.outbox, known.outbox)
 
@@ -95,9 +100,8 @@ class Watcher:
         """Whether what is seen now has just happened, and is ours to tell."""
         return self._synced() and self._leads()
 
-    def _known(self, before: _Known | None, old: FunctionSeen | None, new: FunctionSeen) -> _Known:
-        phase, outbox = _told(new)
-        known = _Known(new.uid, phase, outbox)
+    def _known(self, before: _Known | None, old: FunctionSeen | None, new: FunctionSeen, told: _Told) -> _Known:
+        known = _Known(new.uid, told.phase, told.outbox)
         if before is not None:
             known = replace(known, operation=before.operation, since=before.since)
         operation = _operation(before, old, new)
@@ -128,6 +132,7 @@ class Watcher:
             self._metrics.operated(key, DELETE)
             since = known.since if known.operation == DELETE else now
             self._metrics.operation_took(key, DELETE, seconds=now - since)
+        self.with_queue.discard(key)
         self._metrics.dead_letters.pop(key, None)
         self._metrics.series.leave(key)
 
@@ -151,16 +156,36 @@ def _operation(before: _Known | None, old: FunctionSeen | None, new: FunctionSee
     return UPDATE if new.generation > old.generation else ""
 
 
-def _told(new: FunctionSeen) -> tuple[str, tuple[str, ...]]:
-    """(phase, types of the events in the outbox) of a status that anybody may have written."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a status says that anybody may have written."""
+
+    phase: str = Phase.PENDING.value
+    outbox: tuple[str, ...] = ()
+    """Types of the events in it."""
+    has_queue: bool = False
+
+
+def _told(new: FunctionSeen) -> _Told:
     status = new.load().get("status")
     if not isinstance(status, dict):
-        return Phase.PENDING.value, ()
-    phase, outbox = status.get("phase"), status.get("outbox")
-    waiting = outbox if isinstance(outbox, list) else ()
-    types = tuple(str(one["type"]) for one in waiting if isinstance(one, dict) and "type" in one)
-    known = phase if isinstance(phase, str) and phase in _PHASES else Phase.PENDING.value
-    return known, types
+        return _Told()
+    phase = status.get("phase")
+    return _Told(
+        phase=phase if isinstance(phase, str) and phase in _PHASES else Phase.PENDING.value,
+        outbox=tuple(str(one["type"]) for one in _rows(status, "outbox") if "type" in one),
+        has_queue=any(_tells_of_queue(one) for one in _rows(status, "conditions")),
+    )
+
+
+def _rows(status: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = status.get(name)
+    return [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+
+
+def _tells_of_queue(condition: dict[str, Any]) -> bool:
+    told = (condition.get("type"), condition.get("status"), condition.get("reason"))
+    return told == (ConditionType.DLQ_READY.value, Status.TRUE.value, Reason.DLQ_READY.value)
 
 
 _PHASES = frozenset(phase.value for phase in Phase)

@@ -17,7 +17,7 @@ from knative_lambda import __version__
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Cluster, WriteFenced
-from knative_lambda.events.dead_letters import DeadLetters
+from knative_lambda.events.dead_letters import DeadLetterDepths, DeadLetters
 from knative_lambda.gitsync.base import Checkout
 from knative_lambda.gitsync.requests import SyncRequests
 from knative_lambda.kit.clock import Clock, SystemClock
@@ -27,8 +27,10 @@ from knative_lambda.machinery.queue import WorkQueue
 from knative_lambda.machinery.recorder import Recorder
 from knative_lambda.machinery.runner import Runner
 from knative_lambda.settings import Settings
-from knative_lambda.wiring import adapters, caches, dead_letters, functions, repositories, webhooks
+from knative_lambda.web.watcher import Watcher
+from knative_lambda.wiring import adapters, caches, dead_letters, depths, functions, repositories, webhooks
 from knative_lambda.wiring.caches import Caches, Scope
+from knative_lambda.wiring.depths import Depths
 from knative_lambda.wiring.farewell import Farewell
 from knative_lambda.wiring.operations import Looks, Operations
 from knative_lambda.wiring.ports import Ports
@@ -68,6 +70,8 @@ class Connections:
     """None where dead letters are switched off."""
     beside: Sequence[Service] = ()
     """What must run before the first controller does and after the last: in local mode, what plays the cluster."""
+    depths: DeadLetterDepths | None = None
+    """Where dead letters are counted; None where nobody counts them."""
 
 
 Connect = Callable[[Settings, Clock, Gate, Operations], AbstractAsyncContextManager[Connections]]
@@ -93,7 +97,7 @@ async def connected(settings: Settings, clock: Clock, gate: Gate, operations: Op
         queues = dead_letters.queues(settings, letters, cluster, clock=clock)
         recorder = Recorder(cluster, clock=clock, instance=settings.identity, rate=NOTICES_PER_SECOND)
         ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=queues)
-        yield Connections(ports, asking, checkout, letters)
+        yield Connections(ports, asking, checkout, letters=letters, depths=letters)
 
 
 async def run(settings: Settings, *, stop: asyncio.Event, connect: Connect = connected) -> None:
@@ -126,7 +130,8 @@ def _assembled(
     chosen = [runner for runner in runners if runner.name in settings.controllers]
     hooks = _webhooks(settings, connections, watched, look=partial(_look, gate, requests), operations=operations)
     looks = Looks(gate.is_open, stop.is_set, chosen, farewell.waiting, hooks.counts.deliveries if hooks else {})
-    lead = _leading(settings, ports, gate, _lead_when_synced(watched, chosen, requests))
+    counting = _depths(settings, connections, watcher, operations)
+    lead = _leading(settings, ports, gate, _lead_when_synced(watched, [*chosen, *counting], requests))
     sink = dead_letters.routes(connections.letters, metrics=operations.metrics, clock=ports.clock)
     first = operations.services(ports, watched, watcher, looks, routes=sink)
     return [first, *_stages(ports, watched, farewell, lead, hooks)]
@@ -144,6 +149,14 @@ def _webhooks(
         return None
     clock, measured = connections.ports.clock, operations.measured_requests
     return webhooks.build(settings, connections.asking, watched, clock=clock, look=look, measured=measured)
+
+
+def _depths(settings: Settings, connections: Connections, watcher: Watcher, operations: Operations) -> list[Depths]:
+    """What counts dead letters, where functions are told of and there are any."""
+    if connections.depths is None or "functions" not in settings.controllers:
+        return []
+    metrics, clock = operations.metrics, connections.ports.clock
+    return [Depths(connections.depths, metrics, functions=depths.counted(watcher, metrics), clock=clock)]
 
 
 def _look(gate: Gate, requests: SyncRequests, key: Key) -> bool:
@@ -174,7 +187,7 @@ def _stages(
 
 
 def _lead_when_synced(
-    watched: Caches, runners: Sequence[Runner[Key]], requests: SyncRequests
+    watched: Caches, runners: Sequence[Runner[Key] | Depths], requests: SyncRequests
 ) -> Callable[[], Awaitable[None]]:
     """What a leader runs; nothing is decided before every cache is full.
 

@@ -11,6 +11,7 @@ import psutil
 
 from knative_lambda.api.meta import Key
 from knative_lambda.web.figures import resident_bytes
+from knative_lambda.web.metrics import CATCH_ALL
 from tests import gen
 
 from .desk import Desk
@@ -71,6 +72,12 @@ async def test_the_depth_of_dead_letter_queues_is_what_was_asked_last() -> None:
     assert await desk.value("operator_dlq_depth", function_name="hello", namespace="shop") == 7
     del desk.metrics.dead_letters[key]
     assert await desk.samples("operator_dlq_depth") == []
+
+
+async def test_the_catch_all_queue_has_a_figure_of_its_own() -> None:
+    desk = Desk()
+    desk.metrics.dead_letters[CATCH_ALL] = 2
+    assert await desk.samples("operator_dlq_depth") == [({"function_name": "catch-all", "namespace": ""}, 2)]
 
 
 async def test_every_type_of_event_has_a_depth() -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
 from knative_lambda.api.meta import Key
+from knative_lambda.web.metrics import CATCH_ALL
 from knative_lambda.web.page import Form, negotiate
 from tests import gen
 
@@ -32,7 +33,7 @@ def everything_happens(desk: Desk) -> None:
     desk.metrics.built(KEY, is_ok=True, seconds=12)
     desk.metrics.service_created(KEY, seconds=3)
     desk.metrics.dead_letter(KEY, "retries_exhausted")
-    desk.metrics.dead_letters[KEY] = 4
+    desk.metrics.dead_letters |= {KEY: 4, CATCH_ALL: 1}
     desk.metrics.requested("GET", "/metrics", status=200, seconds=0.01, size=0)
     desk.deliveries["github", "accepted"] += 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from knative_lambda.api.conditions import ConditionType, Reason, Status
 from knative_lambda.api.meta import Key
 from knative_lambda.resources.observed import FunctionSeen, project_function
 from tests import gen
@@ -217,3 +218,29 @@ async def test_a_status_that_makes_no_sense_hurts_nobody(outbox: Any) -> None:
     desk.watcher.function(KEY, None, seen(gen.with_status(outbox=outbox, phase=["Ready"])))
     assert desk.watcher.phase(KEY) == "Pending"
     assert desk.watcher.outbox.total() == 0
+
+
+def with_queue(status: Status, reason: Reason) -> gen.Part:
+    return gen.with_condition(ConditionType.DLQ_READY, status, reason)
+
+
+async def test_functions_with_a_dead_letter_queue_are_those_whose_status_says_so() -> None:
+    desk = Desk()
+    there = seen(with_queue(Status.TRUE, Reason.DLQ_READY))
+    desk.watcher.function(KEY, None, there)
+    assert desk.watcher.with_queue == {KEY}
+    refused = seen(with_queue(Status.FALSE, Reason.DLQ_REFUSED))
+    desk.watcher.function(KEY, there, refused)
+    assert desk.watcher.with_queue == set()
+    desk.watcher.function(KEY, refused, seen(with_queue(Status.TRUE, Reason.NO_TRIGGERS)))
+    assert desk.watcher.with_queue == set()
+    desk.watcher.function(KEY, refused, there)
+    desk.watcher.function(KEY, there, None)
+    assert desk.watcher.with_queue == set()
+
+
+@pytest.mark.parametrize("rows", ["text", {"type": "DLQReady"}, [7, None, {"status": "True"}]])
+async def test_conditions_of_any_shape_are_survived(rows: Any) -> None:
+    desk = Desk()
+    desk.watcher.function(KEY, None, seen(gen.with_status(conditions=rows)))
+    assert desk.watcher.with_queue == set()
