@@ -133,6 +133,33 @@ def test_rabbitmq_away_is_shown_and_its_events_are_counted_as_waiting(
     stage.wait(lambda: port.metric("operator_event_queue_depth") == 0, what="nothing waits", timeout=60)
 
 
+def test_the_depth_of_dead_letter_queues_is_told_by_the_leader_while_rabbitmq_is_there(
+    stage: Stage, start_operator: StartOperator, own_rabbitmq: RabbitMQBed, port: Port
+) -> None:
+    url = f"http://127.0.0.1:{port.number}"
+    environment = port.environment | {"KN_LAMBDA_DEAD_LETTERS": "amqp", "KN_LAMBDA_DEAD_LETTER_URL": url}
+    first = start_operator(events=own_rabbitmq.amqp_url, environment=environment)
+    triggers = [{"broker": "default", "filter": {"type": "order.placed"}}]
+    stage.apply("lambdafunctions", inline("orders", triggers=triggers))
+    stage.wait_reason("orders", "DLQReady", "DLQReady")
+    event = {"ce-id": "order-7", "ce-source": "/shop", "ce-type": "order.placed", "ce-specversion": "1.0"}
+    for function in ("orders", "orders", "nobody"):
+        sink = f"{url}/dead-letters/{stage.namespace}/{function}"
+        assert httpx.post(sink, content=b"{}", headers=event, trust_env=False, timeout=10).status_code == 202
+    assert first.terminate() == 0
+
+    start_operator(events=own_rabbitmq.amqp_url, environment=environment)
+    ours = {"function_name": "orders", "namespace": stage.namespace}
+    stage.wait(lambda: port.metric("operator_dlq_depth", **ours) == 2, what="two letters on the page of a new leader")
+    assert port.metric("operator_dlq_depth", function_name="catch-all", namespace="") == 1
+    own_rabbitmq.kill()
+    stage.wait(
+        lambda: "operator_dlq_depth{" not in port.get("/metrics").text,
+        what="no figure that nobody can know",
+        timeout=60,
+    )
+
+
 def test_requests_at_the_webhooks_port_are_on_the_page(stage: Stage, start_operator: StartOperator, port: Port) -> None:
     hooks = Port()
     webhooks = {"KN_LAMBDA_WEBHOOK_PORT": str(hooks.number), "KN_LAMBDA_WEBHOOK_HOST": "127.0.0.1"}
