@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
@@ -23,6 +22,7 @@ from knative_lambda.events import encoding
 from knative_lambda.events.dead_letters import DeadLetters, Letter
 from knative_lambda.kit.clock import Clock
 from knative_lambda.resources import names
+from knative_lambda.web.held import Full, Hold, TooLarge
 
 PATH = "/dead-letters/{namespace}/{function}"
 BODY_LIMIT = 8 * 1024 * 1024
@@ -47,42 +47,9 @@ Counted = Callable[[Key, str], None]
 """Told of every parked letter: function, and the status that the function answered last, or `unknown`."""
 
 
-class _Full(Exception):
-    """Too many bytes are on their way."""
-
-
-class _TooLarge(Exception):
-    """One letter is larger than the limit."""
-
-
-class _Hold:
-    """Counts the bytes that all requests together keep in memory."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-
-    @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body, counted until the block ends. Raises _Full or _TooLarge before more is read."""
-        chunks, size = [], 0
-        try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                self._held += len(chunk)
-                if size > BODY_LIMIT:
-                    raise _TooLarge
-                if self._held > self._limit:
-                    raise _Full
-                chunks.append(chunk)
-            yield b"".join(chunks)
-        finally:
-            self._held -= size
-
-
 def route(letters: DeadLetters, *, clock: Clock, counted: Counted) -> Route:
     """The sink, as a route of the operations port."""
-    hold = _Hold(HELD_LIMIT)
+    hold = Hold(HELD_LIMIT, each=BODY_LIMIT)
 
     async def receive(request: Request) -> Response:
         namespace, name = request.path_params["namespace"], request.path_params["function"]
@@ -91,12 +58,12 @@ def route(letters: DeadLetters, *, clock: Clock, counted: Counted) -> Route:
         function = Key(namespace, name)
         try:
             async with hold.body(request) as body:
-                letter = letter_of(function, body, request, received=clock.now())
+                letter = letter_of(function, body, request.headers, received=clock.now())
                 parked = await letters.park(letter)
-        except _TooLarge:
+        except TooLarge:
             log.error("dead letter refused", function=str(function), limit=BODY_LIMIT)
             return PlainTextResponse(f"at most {BODY_LIMIT} bytes are kept\n", status_code=413)
-        except _Full:
+        except Full:
             return PlainTextResponse("too many dead letters at once\n", status_code=503, headers=_AGAIN)
         except ClientDisconnect:
             return PlainTextResponse("", status_code=400)
@@ -108,10 +75,13 @@ def route(letters: DeadLetters, *, clock: Clock, counted: Counted) -> Route:
     return Route(PATH, receive, methods=["POST"])
 
 
-def letter_of(function: Key, body: bytes, request: Request, *, received: datetime) -> Letter:
-    """The letter of one request; what Knative says of the failure (`ce-knativeerror…`) is among its headers."""
-    problem = _problem(body, request, received)
-    headers = {name: value for name, value in request.headers.items() if name.startswith("ce-")}
+def letter_of(function: Key, body: bytes, headers: Mapping[str, str], *, received: datetime) -> Letter:
+    """The letter of one request, header names in lower case; also called by local.delivery, which has no requests.
+
+    What Knative says of the failure (`ce-knativeerror…`) is among its headers.
+    """
+    problem = _problem(body, headers)
+    kept = {name: value for name, value in headers.items() if name.startswith("ce-")}
     notes = {
         NOTE_NAMESPACE: function.namespace,
         NOTE_FUNCTION: function.name,
@@ -123,18 +93,18 @@ def letter_of(function: Key, body: bytes, request: Request, *, received: datetim
         id=uuid.uuid4().hex,
         routing_key=f"{UNREADABLE}.{function.namespace}.{function.name}" if problem else key,
         body=body,
-        content_type=request.headers.get("content-type", "")[:255],
-        headers={**headers, **notes},
+        content_type=headers.get("content-type", "")[:255],
+        headers={**kept, **notes},
     )
 
 
-def _problem(body: bytes, request: Request, received: datetime) -> str:
+def _problem(body: bytes, headers: Mapping[str, str]) -> str:
     """Why it is no CloudEvent. Data of any kind is fine here: nobody reads it before the function does."""
-    if not request.headers.get("content-type", "").lower().startswith("application/cloudevents"):
-        missing = [name for name in ("id", "source", "type", "specversion") if not request.headers.get(f"ce-{name}")]
+    if not headers.get("content-type", "").lower().startswith("application/cloudevents"):
+        missing = [name for name in ("id", "source", "type", "specversion") if not headers.get(f"ce-{name}")]
         return f"headers are missing: {', '.join(f'ce-{name}' for name in missing)}" if missing else ""
     try:
-        encoding.decode(body, request.headers, received=received, limit=BODY_LIMIT)
+        encoding.unfold(body, headers, limit=BODY_LIMIT)
     except encoding.InvalidEvent as error:
         return str(error)[:500]
     return ""

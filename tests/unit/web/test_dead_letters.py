@@ -154,3 +154,9 @@ async def test_too_many_bytes_at_once_are_asked_to_come_again_and_room_is_given_
     gate.set()
     assert [answer.status_code for answer in await asyncio.gather(*holding)] == [202] * 8
     assert (await desk.post(PATH, b"{}", BINARY)).status_code == 202
+
+
+async def test_structured_event_with_data_of_any_kind_is_no_unreadable_letter(desk: Desk) -> None:
+    body = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"text/plain","data":"words"}'
+    assert (await desk.post(PATH, body, STRUCTURED)).status_code == 202
+    assert desk.of_orders == [body]
