@@ -146,7 +146,7 @@ class Reason(StrEnum):
     NOT_OWNED = "NotOwned"
     """An object with a child's name belongs to somebody else and is left alone; rename one of the two."""
     KIND_NOT_INSTALLED = "KindNotInstalled"
-    """The cluster lacks a CRD that is needed, of Knative Serving or Eventing, or of RabbitMQ's topology operator."""
+    """The cluster lacks a CRD that is needed, of Knative, its RabbitMQ Broker or RabbitMQ's topology operator."""
     REFUSED = "Refused"
     """The API server refuses what would be written; the message is the server's own."""
     FINDINGS = "Findings"

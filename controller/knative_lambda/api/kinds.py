@@ -22,6 +22,8 @@ SERVICE = Kind("serving.knative.dev", "v1", "services", "Service")
 """Knative Service; the core Service is not ours to write."""
 TRIGGER = Kind("eventing.knative.dev", "v1", "triggers", "Trigger")
 BROKER = Kind("eventing.knative.dev", "v1", "brokers", "Broker")
+RABBITMQ_BROKER_CONFIG = Kind("eventing.knative.dev", "v1alpha1", "rabbitmqbrokerconfigs", "RabbitmqBrokerConfig")
+"""Which RabbitMQ is behind a Broker of class RabbitMQBroker."""
 
 EXCHANGE = Kind("rabbitmq.com", "v1beta1", "exchanges", "Exchange")
 QUEUE = Kind("rabbitmq.com", "v1beta1", "queues", "Queue")
@@ -31,5 +33,6 @@ POLICY = Kind("rabbitmq.com", "v1beta1", "policies", "Policy")
 
 ALL = (
     LAMBDA_FUNCTION, FUNCTION_REPOSITORY, JOB, POD, SECRET, CONFIG_MAP, EVENT, LEASE, NAMESPACE,
-    CUSTOM_RESOURCE_DEFINITION, SERVICE, TRIGGER, BROKER, EXCHANGE, QUEUE, BINDING, POLICY,
+    CUSTOM_RESOURCE_DEFINITION, SERVICE, TRIGGER, BROKER, RABBITMQ_BROKER_CONFIG, EXCHANGE, QUEUE, BINDING,
+    POLICY,
 )  # fmt: skip

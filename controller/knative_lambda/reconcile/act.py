@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from knative_lambda.api import kinds
 from knative_lambda.api.conditions import Reason
-from knative_lambda.api.meta import ANNOTATION_BUILD, Key
+from knative_lambda.api.meta import ANNOTATION_BUILD, Key, Kind
 from knative_lambda.cluster.base import (
     AlreadyExists,
     CircuitOpen,
@@ -21,12 +21,18 @@ from knative_lambda.cluster.base import (
     Unavailable,
     WriteFenced,
 )
-from knative_lambda.reconcile.plan import Apply, Create, Delete, Hold, Plan, Write
+from knative_lambda.reconcile.plan import Apply, Create, Delete, Hold, Plan, Share, Write
 from knative_lambda.reconcile.snapshot import Seen
 from knative_lambda.reconcile.world import World
 from knative_lambda.resources import child
-from knative_lambda.resources.child import Ownership
-from knative_lambda.resources.observed import project_function, project_job, project_service, project_trigger
+from knative_lambda.resources.child import Manifest, Ownership
+from knative_lambda.resources.observed import (
+    project_broker,
+    project_function,
+    project_job,
+    project_service,
+    project_trigger,
+)
 
 _ABORTING = (WriteFenced, Unavailable, TooManyRequests)
 """After these, the next write has no better chance."""
@@ -87,6 +93,8 @@ async def _attempt(write: Write, seen: Seen, world: World) -> Failure | None:
             return await _create(write, seen, world)
         if isinstance(write, Apply):
             await _apply(write, world)
+        elif isinstance(write, Share):
+            await _share(write, world)
         elif isinstance(write, Delete):
             await _delete(write, world)
         else:
@@ -135,6 +143,23 @@ async def _apply(write: Apply, world: World) -> None:
         trigger = project_trigger(answer)
         world.triggers.record(trigger)
         world.settled.remember(trigger, write.manifest)
+
+
+async def _share(write: Share, world: World) -> None:
+    """In order: a Broker is never there before the config that it names. A new one is seen by others at once."""
+    for kind, manifest in write.needs:
+        await _provide(kind, manifest, world)
+    made = await _provide(write.kind, write.manifest, world)
+    if made is not None and write.kind == kinds.BROKER:
+        world.brokers.record(project_broker(made))
+
+
+async def _provide(kind: Kind, manifest: Manifest, world: World) -> Object | None:
+    """None: another function's reconcile was faster, or a person."""
+    try:
+        return await world.cluster.create(kind, manifest)
+    except AlreadyExists:
+        return None
 
 
 async def _delete(write: Delete, world: World) -> None:

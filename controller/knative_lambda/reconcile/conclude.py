@@ -16,7 +16,7 @@ from knative_lambda.api import phases
 from knative_lambda.api.conditions import Conditions, ConditionType, Reason
 from knative_lambda.api.function import FunctionStatus
 from knative_lambda.reconcile.act import Failure, Outcome
-from knative_lambda.reconcile.plan import Apply, Create, Plan, Stall, Verdict, Wait
+from knative_lambda.reconcile.plan import ManifestWrite, Plan, Stall, Verdict, Wait
 from knative_lambda.reconcile.snapshot import Seen
 
 REFUSED_RECHECK = 60.0
@@ -49,7 +49,7 @@ def _verdict(failure: Failure) -> Verdict:
 
 
 def _mark(conditions: Conditions, failure: Failure) -> None:
-    if not isinstance(failure.write, Create | Apply):
+    if not isinstance(failure.write, ManifestWrite):
         return
     mark = conditions.mark_false if failure.needs_person else conditions.mark_unknown
     mark(failure.write.condition, failure.reason, _message(failure))
@@ -57,14 +57,14 @@ def _mark(conditions: Conditions, failure: Failure) -> None:
 
 def _message(failure: Failure) -> str:
     write = failure.write
-    if isinstance(write, Create | Apply):
+    if isinstance(write, ManifestWrite):
         return f"{write.kind.kind} {write.manifest['metadata']['name']} could not be written: {failure.message}"
     return failure.message
 
 
 def _taken_back(before: FunctionStatus, outcome: Outcome) -> dict[str, object]:
     """Parts that a plan wrote ahead, for writes that then failed."""
-    failed = {failure.write.condition for failure in outcome.failures if isinstance(failure.write, Create | Apply)}
+    failed = {failure.write.condition for failure in outcome.failures if isinstance(failure.write, ManifestWrite)}
     parts: dict[str, object] = {}
     if ConditionType.BUILD_READY in failed:
         parts["build_status"] = before.build_status

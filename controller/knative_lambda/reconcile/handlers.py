@@ -55,6 +55,8 @@ class Handlers:
 
     def broker(self, key: Key, old: BrokerSeen | None, new: BrokerSeen | None) -> None:
         """Every function with a trigger on it."""
+        if new is None:
+            self.world.brokers.forget(key)
         if old == new:
             return
         for seen in self.functions.by_index(BY_BROKER, (key.namespace, key.name)):

@@ -58,6 +58,19 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """POST of an object that the functions of a namespace share (a Broker), after those that it needs.
+
+    What is there already stays as it is, whoever made it.
+    """
+
+    kind: Kind
+    manifest: Manifest
+    condition: ConditionType
+    needs: tuple[tuple[Kind, Manifest], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Removal of a child of ours."""
 
@@ -74,7 +87,8 @@ class Hold:
     resource_version: str
 
 
-Write = Create | Apply | Delete | Hold
+ManifestWrite = Create | Apply | Share
+Write = ManifestWrite | Delete | Hold
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from knative_lambda.api.function import Language
+from knative_lambda.resources.broker import BrokerSettings
 from knative_lambda.resources.kaniko_job import BuildSettings
 from knative_lambda.resources.knative_service import ServingSettings
 from knative_lambda.resources.trigger import DeadLetterSink
@@ -19,6 +20,8 @@ class ReconcileSettings:
     runtimes: Mapping[Language, tuple[str, ...]]
     """Language -> versions that can be built, oldest first."""
     serving: ServingSettings = field(default_factory=ServingSettings)
+    brokers: BrokerSettings | None = None
+    """How to make the Brokers that triggers name; without it somebody else makes them."""
     dead_letters: DeadLetterSink | None = None
     """Where Triggers send what a function could not take; without it they inherit their Broker's delivery."""
     deletion_patience: float = 600.0

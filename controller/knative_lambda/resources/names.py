@@ -6,6 +6,9 @@ again. Called by the builders beside it and by reconcile.steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from knative_lambda.api.function import FunctionTrigger, LambdaFunction
 from knative_lambda.api.meta import Key
 from knative_lambda.kit import digest
@@ -30,6 +33,11 @@ def service(fn: LambdaFunction) -> str:
 def trigger(fn: LambdaFunction, wanted: FunctionTrigger) -> str:
     """`hello-91c2…`: named by content, for Broker and filter of a Trigger are immutable; a changed one is a new one."""
     return f"{fn.metadata.name}-{digest.short(wanted.broker, wanted.filter.exact())}"
+
+
+def broker_config(spec: Mapping[str, Any]) -> str:
+    """`knative-lambda-5d2e…`: named by content, for it is immutable; other settings make another one."""
+    return f"knative-lambda-{digest.short(spec)}"
 
 
 def image_tag(build_digest: str) -> str:

@@ -182,12 +182,16 @@ class TriggerSeen:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSeen:
-    """A Broker, which we never write."""
+    """A Broker, which nobody changes once it is there."""
 
     key: Key
     uid: str
     resource_version: str = field(compare=False)
     readiness: Readiness
+    is_ours: bool = False
+    """Whether a controller of ours made it."""
+    config: str = ""
+    """Name of the object that configures it."""
 
 
 def project_job(obj: dict[str, Any]) -> JobSeen:
@@ -272,6 +276,8 @@ def project_broker(obj: dict[str, Any]) -> BrokerSeen:
         uid=_text(metadata.get("uid")),
         resource_version=_text(metadata.get("resourceVersion")),
         readiness=_readiness(obj),
+        is_ours=_label(obj, meta.LABEL_MANAGED_BY) == meta.MANAGED_BY,
+        config=_text(_dict(_dict(obj.get("spec")).get("config")).get("name")),
     )
 
 

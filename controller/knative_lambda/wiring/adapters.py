@@ -22,7 +22,7 @@ from knative_lambda.settings import Settings
 from knative_lambda.sources.base import Sources
 from knative_lambda.sources.dial import DialPolicy
 from knative_lambda.sources.resolver import SourceResolver
-from knative_lambda.wiring import dead_letters
+from knative_lambda.wiring import brokers, dead_letters
 
 
 async def cluster(settings: Settings, *, clock: Clock, before_write: Callable[[Kind], None]) -> KubeCluster:
@@ -62,6 +62,7 @@ def reconcile_settings(settings: Settings) -> ReconcileSettings:
             allow_networks=settings.allow_networks,
         ),
         runtimes=catalog.versions(),
+        brokers=brokers.brokers(settings),
         dead_letters=dead_letters.sink(settings),
     )
 

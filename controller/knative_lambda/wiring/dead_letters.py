@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
-
 from starlette.routing import BaseRoute
 
-from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster
 from knative_lambda.events.dead_letters import DeadLetterQueues, DeadLetters
 from knative_lambda.events.rabbitmq import Options
 from knative_lambda.events.rabbitmq_letters import RabbitMQLetters
 from knative_lambda.kit.clock import Clock
 from knative_lambda.reconcile.topology import TopologyQueues
-from knative_lambda.resources.dead_letter import Topology
 from knative_lambda.resources.trigger import DeadLetterSink
 from knative_lambda.settings import Settings
 from knative_lambda.web import dead_letters
 from knative_lambda.web.metrics import Metrics
+from knative_lambda.wiring.brokers import topology
 
 
 def letters(settings: Settings, *, clock: Clock) -> RabbitMQLetters | None:
@@ -33,7 +30,7 @@ def queues(
 ) -> DeadLetterQueues | None:
     """Who makes the queues."""
     if settings.dead_letters == "operator":
-        return TopologyQueues(cluster, _topology(settings), clock=clock)
+        return TopologyQueues(cluster, topology(settings), clock=clock)
     return parked
 
 
@@ -48,14 +45,3 @@ def sink(settings: Settings) -> DeadLetterSink | None:
         return None
     service = f"http://{settings.lease_name}.{settings.lease_namespace}.svc.cluster.local:{settings.http_port}"
     return DeadLetterSink((settings.dead_letter_url or service).rstrip("/"))
-
-
-def _topology(settings: Settings) -> Topology:
-    url = settings.rabbitmq.get_secret_value() if settings.rabbitmq else ""
-    namespace, _, name = (settings.rabbitmq_cluster or "").partition("/")
-    return Topology(
-        namespace=settings.dead_letter_namespace or settings.lease_namespace,
-        vhost=unquote(urlsplit(url).path.removeprefix("/")) or "/",
-        cluster=Key(namespace, name) if name else None,
-        connection_secret=settings.rabbitmq_secret or "",
-    )

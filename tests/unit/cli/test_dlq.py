@@ -456,14 +456,9 @@ def test_signal_in_a_pause_stops_at_once_and_elsewhere_after_the_letter() -> Non
             },
             "either rabbitmq_cluster or",
         ),
-        ({"create_brokers": True, "events": "none"}, "create_brokers is true: give either rabbitmq_cluster or"),
-        (
-            {"create_brokers": True, "events": "none", "rabbitmq_cluster": "a/b", "rabbitmq_secret": "c"},
-            "create_brokers is true: give either rabbitmq_cluster or",
-        ),
     ],
 )
-def test_settings_that_name_no_rabbitmq_or_two_are_refused(chosen: dict[str, Any], told: str) -> None:
+def test_settings_that_lose_dead_letters_are_refused(chosen: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         settings.load(**chosen)
 

@@ -162,6 +162,14 @@ async def test_broker_wakes_the_functions_that_name_it() -> None:
     assert woken.keys == [(Key(gen.NAMESPACE, "a"), Priority.NORMAL)]
 
 
+async def test_broker_of_ours_that_is_deleted_at_once_is_forgotten() -> None:
+    woken = Woken()
+    made = gen.broker()["default"]
+    woken.world.brokers.record(made)
+    woken.handlers.broker(made.key, made, None)
+    assert woken.world.brokers.get(made.key) is None
+
+
 async def test_echo_of_a_status_write_wakes_nobody() -> None:
     woken = Woken()
     seen = observed.project_function(gen.raw_function())

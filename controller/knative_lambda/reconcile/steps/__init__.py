@@ -11,7 +11,17 @@ from collections.abc import Callable
 from knative_lambda.reconcile.plan import Draft, Verdict
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Snapshot
-from knative_lambda.reconcile.steps import build, dead_letter, finalize, orphans, serve, source, spec, triggers
+from knative_lambda.reconcile.steps import (
+    build,
+    dead_letter,
+    eventing,
+    finalize,
+    orphans,
+    serve,
+    source,
+    spec,
+    triggers,
+)
 
 Step = Callable[[Snapshot, Draft, ReconcileSettings], Verdict]
 
@@ -20,6 +30,7 @@ STEPS: tuple[Step, ...] = (
     source.step,
     build.step,
     serve.step,
+    eventing.step,
     triggers.step,
     dead_letter.step,
     orphans.step,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from knative_lambda.api import kinds, meta
 from knative_lambda.api.conditions import Reason
 from knative_lambda.api.meta import ObjectMeta
-from knative_lambda.reconcile.plan import GO, Create, Delete, Draft, Hold, Verdict, Wait, Write
+from knative_lambda.reconcile.plan import GO, Create, Delete, Draft, Hold, Share, Verdict, Wait, Write
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.snapshot import Seen, Snapshot
 from knative_lambda.resources import child
@@ -27,7 +27,9 @@ def step(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verdict: 
 
 
 def _needs_finalizer(write: Write, metadata: ObjectMeta) -> bool:
-    """All but a Job that the garbage collector takes."""
+    """All but a Job that the garbage collector takes, and what stays when the function goes."""
+    if isinstance(write, Share):
+        return False
     return not (isinstance(write, Create) and write.manifest["metadata"]["namespace"] == metadata.namespace)
 
 

@@ -1,14 +1,10 @@
-"""Are the Brokers there, and is a Trigger for each filter written and ready?
-
-Brokers are looked for from the start; a Trigger is written once there is a Service for it to send to.
-"""
+"""Is a Trigger for each filter written and ready? One is written once there is a Service for it to send to."""
 
 from __future__ import annotations
 
 from knative_lambda.api import kinds
 from knative_lambda.api.conditions import ConditionType, Reason, Status
-from knative_lambda.api.meta import Key
-from knative_lambda.reconcile.plan import GO, Apply, Draft, Go, Stall, Verdict, Wait
+from knative_lambda.reconcile.plan import GO, Apply, Draft, Stall, Verdict, Wait
 from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.reconcile.settled import is_as_wanted
 from knative_lambda.reconcile.snapshot import Snapshot
@@ -18,45 +14,10 @@ from knative_lambda.resources.observed import TriggerSeen
 
 
 def step(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verdict:
-    """Two conditions: BrokerReady and TriggersReady."""
+    """One condition, TriggersReady."""
     if not seen.fn.spec.triggers:
-        for condition in (ConditionType.BROKER_READY, ConditionType.TRIGGERS_READY):
-            draft.conditions.mark_true(condition, Reason.NO_TRIGGERS)
+        draft.conditions.mark_true(ConditionType.TRIGGERS_READY, Reason.NO_TRIGGERS)
         return GO
-    brokers = _brokers(seen, draft)
-    triggers = _triggers(seen, draft, settings)
-    if isinstance(triggers, Stall) or isinstance(brokers, Go):
-        return triggers
-    return brokers
-
-
-def wanted_names(seen: Snapshot) -> frozenset[str]:
-    """Names of the Triggers that the spec asks for."""
-    return frozenset(names.trigger(seen.fn, wanted) for wanted in seen.fn.spec.triggers)
-
-
-def _brokers(seen: Snapshot, draft: Draft) -> Verdict:
-    asked = sorted({wanted.broker for wanted in seen.fn.spec.triggers})
-    lacking = [_lack(seen, name) for name in asked if not _is_ready(seen, name)]
-    if not lacking:
-        draft.conditions.mark_true(ConditionType.BROKER_READY, Reason.BROKER_READY)
-        return GO
-    message = "; ".join(lacking)
-    draft.conditions.mark_false(ConditionType.BROKER_READY, Reason.BROKER_NOT_READY, message)
-    return Wait(Reason.BROKER_NOT_READY, message)
-
-
-def _is_ready(seen: Snapshot, name: str) -> bool:
-    broker = seen.brokers.get(name)
-    return broker is not None and broker.readiness.status is Status.TRUE
-
-
-def _lack(seen: Snapshot, name: str) -> str:
-    key = Key(seen.metadata.namespace, name)
-    return f"Broker {key} is not ready" if name in seen.brokers else f"there is no Broker {key}"
-
-
-def _triggers(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verdict:
     if not draft.serving:
         draft.conditions.mark_unknown(
             ConditionType.TRIGGERS_READY, Reason.WAITING_FOR_BUILD, "waits for the Service that events are sent to"
@@ -69,6 +30,11 @@ def _triggers(seen: Snapshot, draft: Draft, settings: ReconcileSettings) -> Verd
     }
     verdicts = [_one(seen, draft, existing.get(name), manifest) for name, manifest in manifests.items()]
     return _worst(draft, verdicts)
+
+
+def wanted_names(seen: Snapshot) -> frozenset[str]:
+    """Names of the Triggers that the spec asks for."""
+    return frozenset(names.trigger(seen.fn, wanted) for wanted in seen.fn.spec.triggers)
 
 
 def _one(seen: Snapshot, draft: Draft, existing: TriggerSeen | None, wanted: Manifest) -> Verdict:
