@@ -27,6 +27,7 @@ class Need(NamedTuple):
 
 
 _LAMBDA, _SERVING, _EVENTING = "lambda.knative.io", "serving.knative.dev", "eventing.knative.dev"
+_PROVIDES = "knative_lambda.reconcile.act:_provide"
 _APPLIES = "knative_lambda.reconcile.act:_apply"
 _ELECTION = "knative_lambda.machinery.election:Election"
 _RECORDER = "knative_lambda.machinery.recorder:Recorder"
@@ -80,6 +81,8 @@ NEEDS: dict[Right, Need] = {
     Right(_EVENTING, "triggers", "create"): Need(_APPLIES, "kinds.TRIGGER"),
     Right(_EVENTING, "triggers", "patch"): Need(_APPLIES, "kinds.TRIGGER"),
     Right(_EVENTING, "triggers", "delete"): Need("knative_lambda.reconcile.steps.orphans:step", "Delete(kinds.TRIGGER"),
+    Right(_EVENTING, "brokers", "create"): Need(_PROVIDES, "cluster.create(kind"),
+    Right(_EVENTING, "rabbitmqbrokerconfigs", "create"): Need(_PROVIDES, "cluster.create(kind"),
     **_topology("get", "cluster.get(kind"),
     **_topology("create", "cluster.apply(kind"),
     **_topology("patch", "cluster.apply(kind"),
@@ -115,6 +118,9 @@ REFUSED = (
     Refused("create", "deployments", "apps", "default"),
     Refused("delete", "services", _SERVING, "default"),
     Refused("create", "brokers", _EVENTING, "default"),
+    Refused("create", "rabbitmqbrokerconfigs", _EVENTING, "default"),
+    Refused("patch", "brokers", _EVENTING, "default"),
+    Refused("delete", "brokers", _EVENTING, "default"),
     Refused("get", "queues", "rabbitmq.com", "default"),
     Refused("create", "policies", "rabbitmq.com", "default"),
     Refused("delete", "queues", "rabbitmq.com", "default"),

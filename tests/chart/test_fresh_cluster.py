@@ -11,7 +11,7 @@ import pytest
 
 from tests.chart.engine import Helm, Values
 from tests.chart.readme import CHART
-from tests.chart.test_render import BY_AMQP, BY_OPERATOR
+from tests.chart.test_render import BROKERS, BY_AMQP, BY_OPERATOR
 from tests.testbed.errors import Unavailable
 from tests.testbed.fixtures import give_up
 from tests.testbed.kubernetes import CRDS, KubernetesBed
@@ -63,10 +63,11 @@ def test_without_its_kinds_nothing_is_installed(fresh: KubernetesBed, helm: Helm
             BY_AMQP | {"rabbitmq": {"url": "amqp://a", "cluster": {"namespace": "default", "name": "main"}}},
             r"rabbitmq\.cluster: this cluster does not know RabbitmqCluster",
         ),
+        (BROKERS, r"brokers\.create: this cluster does not know RabbitmqBrokerConfig"),
     ],
-    ids=["topology operator", "cluster operator"],
+    ids=["topology operator", "cluster operator", "Knative's RabbitMQ Broker"],
 )
-def test_without_the_kinds_of_rabbitmqs_operators_nothing_is_installed(
+def test_without_the_kinds_that_values_ask_for_nothing_is_installed(
     fresh: KubernetesBed, helm: Helm, values: Values, words: str
 ) -> None:
     with pytest.raises(helm_python.HelmError, match=words):

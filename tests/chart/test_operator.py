@@ -24,7 +24,7 @@ from tests.apiserver.test_webhooks import Forge
 from tests.apiserver.workdir import WorkingCopy
 from tests.chart.conftest import HelmFor
 from tests.chart.engine import Helm, Manifest, Values, named, render
-from tests.chart.test_render import BY_AMQP, RABBITMQ
+from tests.chart.test_render import BROKERS, BY_AMQP, RABBITMQ
 from tests.chart.test_rights import token
 from tests.testbed.gitserver import GitServer
 from tests.testbed.kubernetes import KubernetesBed
@@ -189,6 +189,22 @@ def test_dead_letters_by_the_topology_operator_with_nothing_forbidden_on_the_way
     queues = stage.api.items(f"/apis/rabbitmq.com/v1beta1/namespaces/{place}/queues")
     assert len(queues) == 2, "the function's and the catch-all"
     dead_letter(pods[0], stage, vhost_url)
+    nothing_was_forbidden(pods[0])
+
+
+def test_a_broker_is_made_by_the_rights_of_the_release(
+    kubernetes_bed: KubernetesBed, helm: Helm, stage: Stage, tmp_path: Path, pods: list[Pod]
+) -> None:
+    pods.append(Pod(kubernetes_bed, helm.install(BROKERS | {"watchNamespaces": [stage.namespace]}), tmp_path))
+    stage.apply("lambdafunctions", inline("orders", **FUNCTION))
+    stage.wait_ready("orders", timeout=60)
+    eventing = f"namespaces/{stage.namespace}"
+    (broker,) = stage.api.items(f"/apis/eventing.knative.dev/v1/{eventing}/brokers")
+    (config,) = stage.api.items(f"/apis/eventing.knative.dev/v1alpha1/{eventing}/rabbitmqbrokerconfigs")
+    assert broker["spec"]["config"]["name"] == config["metadata"]["name"]
+    assert config["spec"]["rabbitmqClusterReference"] == {
+        "namespace": stage.namespace, "connectionSecret": {"name": "rabbitmq-connection"},
+    }  # fmt: skip
     nothing_was_forbidden(pods[0])
 
 

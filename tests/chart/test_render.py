@@ -27,6 +27,7 @@ BY_OPERATOR: Values = {
     "rabbitmq": {"existingSecret": {"name": "rabbitmq-url"}, "topologySecret": "rabbitmq-connection"},
     "deadLetters": {"enabled": True, "declare": "operator"},
 }
+BROKERS: Values = {"rabbitmq": {"topologySecret": "rabbitmq-connection"}, "brokers": {"create": True}}
 EVERYTHING: Values = {
     "replicas": 3,
     "image": {"digest": "sha256:" + "0" * 64, "tag": "v1"},
@@ -38,6 +39,7 @@ EVERYTHING: Values = {
         "cluster": {"namespace": "rabbits", "name": "main"},
     },
     "deadLetters": {"enabled": True, "declare": "operator"},
+    "brokers": {"create": True},
     "build": {
         "registry": "localhost:5001", "pushRegistry": "kind-registry:5000",
         "insecureRegistries": ["kind-registry:5000"], "namespace": "builds", "retries": 0,
@@ -66,6 +68,7 @@ MATRIX: dict[str, Values] = {
     "no webhooks": {"webhooks": {"enabled": False}, "networkPolicy": {"enabled": True}},
     "dead letters by AMQP": BY_AMQP | {"networkPolicy": {"enabled": True}},
     "dead letters by the topology operator": BY_OPERATOR,
+    "Brokers without events": BROKERS,
     "account of somebody else": {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
     "everything": EVERYTHING,
 }
@@ -100,7 +103,8 @@ def test_the_controller_reads_the_settings(values: Values, tmp_path: Path, monke
     settings = settings_of(manifests, tmp_path, monkeypatch)
     assert settings.lease_namespace == "platform"
     assert settings.namespaces == tuple(values.get("watchNamespaces", ()))
-    assert settings.events == ("rabbitmq" if "rabbitmq" in values else "none")
+    named_rabbit = {"url", "existingSecret"} & set(values.get("rabbitmq", ()))
+    assert settings.events == ("rabbitmq" if named_rabbit else "none")
     assert settings.builder_image == container(manifests)["image"]
     assert {mount["mountPath"] for mount in container(manifests)["volumeMounts"]} >= {str(settings.cache_dir), "/tmp"}
 
@@ -163,6 +167,23 @@ def test_rights_on_topology_objects_are_given_in_their_namespace_and_only_for_th
     assert len(topology) == 12
     assert topology <= given(values)[namespace]
     assert given(BY_AMQP) == given(RABBITMQ)
+
+
+def test_rights_to_make_brokers_are_given_where_functions_are_and_only_when_asked_for() -> None:
+    making = {rights.Right("eventing.knative.dev", kind, "create") for kind in ("brokers", "rabbitmqbrokerconfigs")}
+    assert {place for place, inside in given(BROKERS).items() if inside & making} == {""}
+    few = given(BROKERS | {"watchNamespaces": ["shop", "billing"]})
+    assert {place for place, inside in few.items() if inside >= making} == {"shop", "billing"}
+    assert given(BROKERS | {"brokers": {"create": False}})[""] == given(BROKERS)[""] - making
+
+
+def test_the_controller_is_told_on_which_rabbitmq_to_make_brokers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(render(BROKERS), tmp_path, monkeypatch)
+    assert settings.create_brokers
+    assert (settings.rabbitmq_secret, settings.dead_letter_namespace) == ("rabbitmq-connection", "platform")
+    assert not settings_of(render(), tmp_path, monkeypatch).create_brokers
 
 
 def test_the_controller_is_told_who_makes_dead_letter_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chart.engine import Helm
 from tests.chart.rights import REFUSED, Refused, rights, rules
-from tests.chart.test_render import BY_OPERATOR
+from tests.chart.test_render import BROKERS, BY_OPERATOR
 from tests.testbed.apiclient import ApiClient, ApiError
 from tests.testbed.kubernetes import KubernetesBed
 
@@ -110,3 +110,15 @@ def test_dead_letter_objects_may_be_made_in_their_namespace_and_nowhere_else(
         assert not may(kubernetes_bed, helm.namespace, Refused(verb, "queues", "rabbitmq.com", other_namespace)), verb
     allowed = [asked for asked in REFUSED if may(kubernetes_bed, helm.namespace, asked)]
     assert allowed == []
+
+
+def test_brokers_may_be_made_where_functions_are_and_never_changed(
+    kubernetes_bed: KubernetesBed, helm: Helm, other_namespace: str
+) -> None:
+    helm.install(BROKERS | {"watchNamespaces": [helm.namespace]})
+    for kind in ("brokers", "rabbitmqbrokerconfigs"):
+        inside = Refused("create", kind, "eventing.knative.dev", helm.namespace)
+        assert may(kubernetes_bed, helm.namespace, inside)
+        assert not may(kubernetes_bed, helm.namespace, inside._replace(namespace=other_namespace))
+        for verb in ("patch", "update", "delete"):
+            assert not may(kubernetes_bed, helm.namespace, inside._replace(verb=verb))

@@ -48,6 +48,12 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "dead letters among the settings": (
         {"settings": {"dead_letters": "amqp"}}, r"settings\.dead_letters: the chart sets",
     ),
+    "Brokers on no RabbitMQ": (
+        {"rabbitmq": {"existingSecret": {"name": "a"}}, "brokers": {"create": True}},
+        r"brokers\.create: Knative must be told on which RabbitMQ",
+    ),
+    "Brokers in words": ({"brokers": {"create": "yes"}}, "/brokers/create"),
+    "Brokers among the settings": ({"settings": {"create_brokers": True}}, r"settings\.create_brokers: the chart sets"),
     "nobody's account": ({"serviceAccount": {"create": False}}, r"serviceAccount\.name: name the"),
     "a repository that nobody would follow": (
         {"watchNamespaces": ["a"], "repositories": [{"name": "r", "namespace": "b", "spec": {"url": "https://x"}}]},
