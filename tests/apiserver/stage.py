@@ -18,6 +18,7 @@ _ROOTS = {
     "services": "/apis/serving.knative.dev/v1",
     "triggers": "/apis/eventing.knative.dev/v1",
     "brokers": "/apis/eventing.knative.dev/v1",
+    "rabbitmqbrokerconfigs": "/apis/eventing.knative.dev/v1alpha1",
     "leases": "/apis/coordination.k8s.io/v1",
     "events": "/apis/events.k8s.io/v1",
     "pods": "/api/v1",
