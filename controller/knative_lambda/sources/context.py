@@ -1,6 +1,6 @@
 """The whole build context of one function: Dockerfile, shim, dependencies and the user's code.
 
-Called by `kn-lambda build-context`, in the build's init container; blocking.
+Called by `kn-lambda build-context`, in the build's init container, and by local mode's builder; blocking.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from knative_lambda.resources.build_request import EXIT_REFUSED, BuildRequest
 from knative_lambda.runtimes import catalog
 from knative_lambda.runtimes.base import DEPENDENCIES, FUNCTION, LanguageRuntime
 from knative_lambda.sources import identity, inline, tree
-from knative_lambda.sources.base import Credentials, FetchLimits, Resolution, SourceError
+from knative_lambda.sources.base import Credentials, Fetcher, FetchLimits, Resolution, SourceError
 from knative_lambda.sources.dial import DialPolicy
 from knative_lambda.sources.git import GitFetcher
 
@@ -27,16 +27,21 @@ _TOP_BYTES = 8 * 1024 * 1024
 def write_context(
     request: BuildRequest, *, credentials_dir: Path, into: Path, policy: DialPolicy, limits: FetchLimits
 ) -> Resolution:
-    """Fills the empty directory `into`; raises SourceError, whose message is safe for the termination log.
+    """`lay_out` with the source's Secret as it is mounted in `credentials_dir`, which need not be there."""
+    credentials = read_credentials(credentials_dir)
+    return lay_out(request, credentials=credentials, into=into, fetcher=GitFetcher(policy), limits=limits)
 
-    `credentials_dir` is where the source's Secret is mounted; it need not be there.
-    """
+
+def lay_out(
+    request: BuildRequest, *, credentials: Credentials, into: Path, fetcher: Fetcher, limits: FetchLimits
+) -> Resolution:
+    """Fills the empty directory `into`; raises SourceError, whose message is safe for the termination log."""
     runtime = request.runtime
     language = _language(runtime)
     _check_empty(into)
     function = into / FUNCTION
     tree.make_directory(into, FUNCTION)
-    found = _fetch(request, credentials=read_credentials(credentials_dir), into=function, policy=policy, limits=limits)
+    found = _fetch(request, credentials=credentials, into=function, fetcher=fetcher, limits=limits)
     _check_handler(language, runtime, function)
     _write_dependencies(language, function, into)
     for path, content in language.context_files(runtime).items():
@@ -77,13 +82,13 @@ def _check_empty(into: Path) -> None:
 
 
 def _fetch(
-    request: BuildRequest, *, credentials: Credentials, into: Path, policy: DialPolicy, limits: FetchLimits
+    request: BuildRequest, *, credentials: Credentials, into: Path, fetcher: Fetcher, limits: FetchLimits
 ) -> Resolution:
     source: Source = request.source
     if source.inline is not None:
         return inline.write(source.inline, request.runtime, into)
     if source.git is not None:
-        return GitFetcher(policy).fetch(source, credentials, into, limits)
+        return fetcher.fetch(source, credentials, into, limits)
     identity.known(source)  # raises for the kinds that cannot be fetched; an image is known, and not for building
     raise SourceError(Reason.INVALID_SPEC, "a ready image is deployed as it is; there is nothing to build")
 

@@ -71,11 +71,15 @@ class GitRemote:
 
 
 class GitFetcher:
-    """Brings a directory of a commit to disk; in the build's init container."""
+    """Brings a directory of a commit to disk; in the build's init container, or in local mode's builder."""
 
     def __init__(self, policy: DialPolicy) -> None:
         self._policy = policy
         self._running = Running()
+
+    def close(self) -> None:
+        """Ends fetches that run."""
+        self._running.end_all()
 
     def fetch(self, source: Source, credentials: Credentials, into: Path, limits: FetchLimits) -> Resolution:
         """See base.Fetcher. The repository itself lies in a temporary directory while it lasts."""
