@@ -1,8 +1,8 @@
 """The RabbitMQ Broker of a namespace, and the RabbitmqBrokerConfig that says which RabbitMQ is behind it.
 
 Neither has an owner: all functions of the namespace share them, and events may wait in the Broker's queues when the
-last function is gone. The Broker has no `delivery`: it could never be changed, and where dead letters are kept every
-Trigger of ours brings its own. Called by reconcile.steps.eventing.
+last function is gone. We write no `delivery`: it could never be changed, Knative fills in the cluster's default, and
+where dead letters are kept every Trigger of ours brings its own. Called by reconcile.steps.eventing.
 """
 
 from __future__ import annotations
