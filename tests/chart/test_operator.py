@@ -16,6 +16,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from knative_lambda.web import dead_letters as route
 from tests.apiserver.operator import Operator
 from tests.apiserver.proxy import ApiProxy, Call, Trouble
 from tests.apiserver.stage import Stage, inline, repository
@@ -159,6 +160,9 @@ def dead_letter(pod: Pod, stage: Stage, rabbitmq: str) -> None:
     assert httpx.post(sink, content=b"{}", headers=EVENT, timeout=20, trust_env=False).status_code == 202
     [shown] = answered(rabbitmq, "show", f"{stage.namespace}/orders")
     assert shown["headers"]["ce-id"] == EVENT["ce-id"]
+    metrics = httpx.get(f"http://127.0.0.1:{pod.http_port}/metrics", timeout=10, trust_env=False).text
+    counted = f'operator_api_requests_total{{endpoint="{route.PATH}",method="POST",status_code="202"}} 1.0'
+    assert counted in metrics, "the alert for what cannot be kept asks for this endpoint"
 
 
 def test_dead_letters_by_amqp_with_nothing_forbidden_on_the_way(
