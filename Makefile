@@ -80,7 +80,7 @@ test-unit: install ## Only what needs no server, in seconds
 bench: install ## Measure, and print a table with the machine (not part of the tests)
 	$(BIN)/python -m tests.benchmarks
 
-demo: install ## From nothing to a git push that becomes a Ready function, with a timeline
+demo: install ## From nothing to a signed webhook, a Ready function and a dead letter replayed, with a timeline
 	$(BIN)/python -m tests.demo
 
 chart-test: install ## Lint, render, install, upgrade, roll back and uninstall the chart; rights used and refused

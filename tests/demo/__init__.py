@@ -1,0 +1,1 @@
+"""`make demo`: from nothing to a signed webhook, Ready functions and a dead letter that is sent again."""
