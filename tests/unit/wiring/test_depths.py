@@ -191,9 +191,9 @@ async def test_with_many_queues_rounds_are_rarer() -> None:
     for number in range(2000):
         await desk.function(Key("shop", f"fn-{number}"))
     with desk.running():
-        await desk.clock.advance(85)
+        await desk.clock.advance(175)
         assert len(desk.letters.asked) == 1
-        await desk.clock.advance(30)
+        await desk.clock.advance(50)
         assert len(desk.letters.asked) == 2
 
 
