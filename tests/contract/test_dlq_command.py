@@ -52,8 +52,9 @@ async def fill(url: str, count: int) -> None:
 
 
 def waiting(url: str) -> list[str]:
+    """Sorted, for RabbitMQ may put what it gets back at the end."""
     with mailbox(url) as box:
-        return [one.headers["ce-id"] for one in box.peek(QUEUE, 100)]
+        return sorted(one.headers["ce-id"] for one in box.peek(QUEUE, 100))
 
 
 class Function:

@@ -107,10 +107,12 @@ def list_queues(
 def show(
     place: Place,
     rabbitmq: RabbitMQ = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the oldest.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 10,
     output: Output = Form.TEXT,
 ) -> None:
-    """Show the oldest dead letters. They stay where they are.
+    """Show dead letters, the oldest first. They stay in the queue.
+
+    RabbitMQ may put what was shown at the end of the queue, so that another call shows others.
 
     ce-knativeerrorcode is the status that the function answered, ce-knativeerrordest the address that was tried,
     ce-knativeerrordata the answer in base64.
@@ -140,7 +142,7 @@ def replay(
         str | None, typer.Option(metavar="URL", help="Where to send them; the function's own address by default.")
     ] = None,
     rabbitmq: RabbitMQ = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many of the oldest.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Letters per second; 0 is unlimited.")] = 50.0,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds that one delivery may take.")] = 30.0,
     give_up_after: Annotated[
@@ -156,7 +158,7 @@ def replay(
 ) -> None:
     """Send dead letters again. One leaves its queue only after its target accepted it (2xx).
 
-    Only letters that are there at the start are sent; what the target refuses keeps its place. Without --to the
+    Only letters that are there at the start are sent; what the target refuses stays. Without --to the
     cluster is asked for the function's address (status.url). Redirects are not followed. Ctrl-C ends the replay
     between two letters.
 

@@ -28,14 +28,14 @@ class Mailbox(Protocol):
         ...
 
     def peek(self, queue: str, limit: int) -> list[Parked]:
-        """The oldest letters; all of them stay where they are."""
+        """The first letters, which all stay; RabbitMQ may put them at the end of the queue."""
         ...
 
     def drain(self, queue: str, limit: int, deliver: Callable[[Parked], bool]) -> tuple[int, int]:
-        """Hands over the oldest letters, one by one, and takes out those that were accepted: (delivered, left over).
+        """Hands over the first letters, one by one, and takes out those that were accepted: (delivered, left over).
 
-        A letter that is not accepted keeps its place, whatever comes after it. Should the connection end between a
-        delivery and its removal, that one letter is delivered again.
+        A letter that is not accepted stays, perhaps at the end of the queue, and is not handed over twice. Should the
+        connection end between a delivery and its removal, that one letter is delivered again.
         """
         ...
 

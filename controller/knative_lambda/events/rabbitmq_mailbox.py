@@ -43,7 +43,7 @@ class RabbitMQMailbox:
             return None
 
     def peek(self, queue: str, limit: int) -> list[Parked]:
-        """As the port says: whatever was handed out goes back, in order, when the channel closes."""
+        """As the port says: whatever was handed out goes back when the channel closes."""
         found: list[Parked] = []
         with _told(), self._channel() as channel:
             while len(found) < limit and (got := _next(channel, queue)) is not None:
