@@ -52,6 +52,14 @@ REFUSED: dict[str, tuple[Values, str]] = {
         {"rabbitmq": {"existingSecret": {"name": "a"}}, "brokers": {"create": True}},
         r"brokers\.create: Knative must be told on which RabbitMQ",
     ),
+    "a RabbitMQ behind a closed port": (
+        {"rabbitmq": {"url": "amqp://u:p@[::1]:5699/x"}, "networkPolicy": {"enabled": True}},
+        r"networkPolicy\.egressPorts: add 5699",
+    ),
+    "a RabbitMQ behind a closed usual port": (
+        {"rabbitmq": {"url": "amqps://rabbit"}, "networkPolicy": {"enabled": True, "egressPorts": [443]}},
+        r"networkPolicy\.egressPorts: add 5671",
+    ),
     "Brokers in words": ({"brokers": {"create": "yes"}}, "/brokers/create"),
     "Brokers among the settings": ({"settings": {"create_brokers": True}}, r"settings\.create_brokers: the chart sets"),
     "nobody's account": ({"serviceAccount": {"create": False}}, r"serviceAccount\.name: name the"),
