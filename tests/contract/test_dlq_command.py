@@ -228,6 +228,35 @@ async def test_purge_asks_on_a_terminal_and_refuses_without_one(vhost_url: str) 
     assert waiting(vhost_url) == []
 
 
+async def test_terminal_gets_a_progress_bar_and_colours(vhost_url: str) -> None:
+    await fill(vhost_url, 3)
+    assert "\x1b[33mshop/orders         3" in screen(vhost_url, "list", PLACE)
+    assert "\x1b[" not in screen(vhost_url, "list", PLACE, NO_COLOR="1")
+    function = Function()
+    with function.served() as to:
+        shown = screen(vhost_url, "replay", PLACE, "--to", to)
+    assert "replaying" in shown
+    assert "100%" in shown
+    assert "3 delivered, 0 left" in shown
+
+
+def screen(url: str, *arguments: str, **environment: str) -> str:
+    """What a terminal got."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command(*arguments), env=os.environ | {"KN_LAMBDA_RABBITMQ": url, "TERM": "xterm", **environment},
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: nobody holds the other end any more
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert process.wait(30) == 0, shown
+    return shown.decode()
+
+
 def on_terminal(url: str, answer: str, *arguments: str) -> tuple[int, str]:
     """Exit code and what was asked, where stdin is a terminal at which somebody types that."""
     ours, theirs = pty.openpty()

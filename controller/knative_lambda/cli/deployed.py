@@ -12,7 +12,7 @@ from knative_lambda.api import kinds
 from knative_lambda.api.conditions import ConditionType
 from knative_lambda.api.meta import Key
 from knative_lambda.cli.failures import Fault
-from knative_lambda.cluster.base import Cluster, ClusterError, NotFound, Object, Selection
+from knative_lambda.cluster.base import Cluster, ClusterError, Forbidden, NotFound, Object, Selection
 from knative_lambda.cluster.kube import KubeCluster
 from knative_lambda.kit.clock import SystemClock
 
@@ -57,7 +57,10 @@ async def listening(cluster: Cluster, namespace: str | None) -> list[Listening]:
     found: list[Listening] = []
     selection, token = Selection(namespace=namespace), ""
     while True:
-        page = await cluster.list(kinds.LAMBDA_FUNCTION, selection, continue_token=token)
+        try:
+            page = await cluster.list(kinds.LAMBDA_FUNCTION, selection, continue_token=token)
+        except Forbidden as error:
+            raise Forbidden(error.message + ("" if namespace else "; ask for one namespace, with -n")) from error
         found += [_listening(item) for item in page.items if (item.get("spec") or {}).get("triggers")]
         token = page.continue_token
         if not token:

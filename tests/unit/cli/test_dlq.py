@@ -21,7 +21,7 @@ from knative_lambda.cli.failures import Fault
 from knative_lambda.cli.letters import Condition, Row
 from knative_lambda.cli.replaying import Interruption, Outcome, Pace
 from knative_lambda.cli.target import Target, address
-from knative_lambda.cluster.base import Object
+from knative_lambda.cluster.base import Forbidden, Object
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.mailbox import MailboxError, Parked
 from knative_lambda.kit.clock import ManualClock
@@ -170,6 +170,15 @@ async def test_cluster_names_functions_with_triggers_and_their_condition() -> No
         ("orders", "True", "DLQReady"),
     ]
     assert await deployed.listening(cluster, "elsewhere") == []
+
+
+async def test_who_may_not_list_every_namespace_is_told_to_name_one() -> None:
+    cluster = await _cluster()
+    cluster.fail_next("list", None, Forbidden("list lambdafunctions: no"), times=2)
+    with pytest.raises(Forbidden, match=r"no; ask for one namespace, with -n$"):
+        await deployed.listening(cluster, None)
+    with pytest.raises(Forbidden, match=r"no$"):
+        await deployed.listening(cluster, "shop")
 
 
 async def test_target_is_where_the_function_answers() -> None:
