@@ -116,7 +116,7 @@ async def test_ctrl_c_ends_a_replay_between_two_letters_so_that_none_is_lost_or_
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, json.loads(out)) == (130, {"delivered": 3, "left": 3, "problem": "interrupted"})
-    assert "stopping after this letter" in err
+    assert err == "stopping after this letter; once more breaks it off\n"
     assert waiting(vhost_url) == ["e-3", "e-4", "e-5"]
     second = Function()
     with second.served() as to:
@@ -132,8 +132,9 @@ async def test_ctrl_c_in_a_pause_ends_the_replay_at_once(vhost_url: str) -> None
         time.sleep(0.5)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=30)
     assert time.monotonic() - began < 5
+    assert err == ""
     assert (process.returncode, json.loads(out)["delivered"]) == (130, 1)
     assert waiting(vhost_url) == ["e-1"]
 
@@ -151,8 +152,9 @@ async def test_second_ctrl_c_breaks_off_a_delivery_that_hangs_and_the_letter_sta
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(number)
-        out, _ = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=20)
         ended.set()
+    assert err == "stopping after this letter; once more breaks it off\n"
     assert (process.returncode, json.loads(out)["delivered"]) == (130, 0)
     assert waiting(vhost_url) == ["e-0", "e-1"]
 
