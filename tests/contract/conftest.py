@@ -1,4 +1,5 @@
-"""Places in which the contract of the cluster port is tested: in memory, and on a real API server.
+"""Places in which the contract of the cluster port is tested: in memory, by our client over local mode's API, and on a
+real API server.
 
 A Place is a cluster of its own namespace, and the two things that differ outside the port: how history is forgotten
 and how long one waits for what follows from a write.
@@ -22,6 +23,7 @@ from knative_lambda.cluster.kube import KubeCluster
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.cluster.transport import Tuning
 from knative_lambda.kit.clock import SystemClock
+from tests.localapi import served
 
 if TYPE_CHECKING:
     from tests.testbed.kubernetes import KubernetesBed
@@ -60,6 +62,19 @@ class MemoryPlace:
         assert await holds(), what
 
 
+class LocalPlace(MemoryPlace):
+    """KubeCluster, as it speaks to any API server, on a memory cluster behind local mode's API."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def serve(cls, definition: dict[str, Any], folder: Path) -> AsyncIterator[LocalPlace]:
+        local = cls(definition)
+        async with served(local._memory, folder) as api:
+            local.cluster = await api.connect()
+            yield local
+            await local.cluster.close()
+
+
 class KubePlace:
     """KubeCluster on the test bed."""
 
@@ -79,12 +94,17 @@ class KubePlace:
         pytest.fail(f"did not happen within 30 s: {what}")
 
 
-@pytest.fixture(params=["memory", "kube"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+@pytest.fixture(params=["memory", "local", "kube"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    definition = yaml.safe_load(WIDGETS.read_text())
     if request.param == "memory":
-        memory = MemoryPlace(yaml.safe_load(WIDGETS.read_text()))
+        memory = MemoryPlace(definition)
         yield memory
         await memory.cluster.close()
+        return
+    if request.param == "local":
+        async with LocalPlace.serve(definition, tmp_path) as local:
+            yield local
         return
     async with on_bed(request.getfixturevalue("contract_bed")) as kube:
         yield kube

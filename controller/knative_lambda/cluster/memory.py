@@ -220,6 +220,10 @@ class MemoryCluster:
         """From now on that kind exists, without a schema. (Creating its CustomResourceDefinition brings one.)"""
         self._store.install(definitions.plain(kind))
 
+    def installed(self) -> tuple[Definition, ...]:
+        """Every kind that there is, in the order of group, version and plural."""
+        return tuple(self._store.definitions())
+
     def uninstall(self, kind: Kind) -> None:
         """That kind and all its objects are gone; its watches break."""
         self._store.uninstall(kind)

@@ -53,6 +53,10 @@ class Store:
     def definition(self, kind: Kind) -> Definition | None:
         return self._definitions.get(kind)
 
+    def definitions(self) -> list[Definition]:
+        found = self._definitions.values()
+        return sorted(found, key=lambda one: (one.kind.group, one.kind.version, one.kind.plural))
+
     # ---- reading ----
 
     def find(self, kind: Kind, key: Key) -> Stored | None:

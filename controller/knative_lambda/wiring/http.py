@@ -10,6 +10,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -40,6 +41,9 @@ class Listener:
     """Seconds that an idle connection stays open."""
     grace: int = 10
     """Seconds that running requests get to finish at the end."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM files; with them the listener speaks TLS only."""
 
 
 def service(listener: Listener, app: ASGIApp) -> Service:
@@ -97,6 +101,8 @@ def _config(listener: Listener, app: ASGIApp) -> Config:
         timeout_keep_alive=listener.keep_alive,
         timeout_graceful_shutdown=listener.grace,
         h11_max_incomplete_event_size=HEADER_BYTES,
+        ssl_certfile=listener.certificate,
+        ssl_keyfile=listener.key,
     )
 
 
