@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from knative_lambda.api.meta import Key
+from knative_lambda.resources import broker as builder
+from knative_lambda.resources.broker import BrokerSettings
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.proxy import ApiProxy, Trouble, until_quiet
 from tests.apiserver.stage import Stage, condition, inline
+from tests.testbed.kubernetes import KubernetesBed
+from tests.testbed.rabbitmq import RabbitMQBed
+from tests.testbed.topology import SECRET_LABEL, TopologyOperator
 
 LISTENING: dict[str, Any] = {"triggers": [{"broker": "default", "filter": {"type": "order.placed"}}]}
 ASKED = {
@@ -122,3 +128,38 @@ def test_missing_kind_is_a_condition_and_the_controller_goes_on(
     assert [call for call in proxy.calls[before:] if call.is_write] == []  # it is asked again a minute later
     assert stage.list("brokers") == []
     assert operator.running
+
+
+def test_the_secret_of_another_namespace_opens_rabbitmq_once_its_annotation_says_so(
+    stage: Stage,
+    kubernetes_bed: KubernetesBed,
+    topology_operator: TopologyOperator,
+    rabbitmq_bed: RabbitMQBed,
+    vhost_url: str,
+) -> None:
+    """Knative hands the reference on, as it stands, to the Exchange that it makes of a Broker."""
+    vhost = vhost_url.rpartition("/")[2]
+    home = kubernetes_bed.create_namespace(f"{stage.namespace[:50]}-home")
+    secret = topology_operator.connection_secret(home)
+    path = f"/api/v1/namespaces/{home}/secrets/{secret}"
+    stage.api.merge(path, {"stringData": {"uri": rabbitmq_bed.management_url.removeprefix("http://")}})
+    wanted = BrokerSettings(connection_secret=Key(home, secret), vhost=vhost)
+    reference = builder.config(stage.namespace, wanted)["spec"]["rabbitmqClusterReference"]
+    exchanges = f"/apis/rabbitmq.com/v1beta1/namespaces/{stage.namespace}/exchanges"
+
+    def exchange(name: str) -> dict[str, Any]:
+        """As Knative makes it, once the operator has a word on it."""
+        spec = {"name": name, "type": "headers", "durable": True, "vhost": vhost, "rabbitmqClusterReference": reference}
+        head = {"apiVersion": "rabbitmq.com/v1beta1", "kind": "Exchange", "metadata": {"name": name}}
+        stage.api.create(exchanges, {**head, "spec": spec})
+        return stage.wait(lambda: condition(stage.api.get(f"{exchanges}/{name}"), "Ready"), what=f"exchange {name}")
+
+    # This operator's webhook looks for the Secret beside the Exchange (its issue 1248); what is in it does not matter.
+    empty = {"metadata": {"name": secret, "labels": {SECRET_LABEL: "true"}}, "apiVersion": "v1", "kind": "Secret"}
+    stage.apply("secrets", empty)
+    refused = exchange("early")
+    assert (refused["status"], "topology-allowed-namespaces" in refused["message"]) == ("False", True)
+    annotation = {"rabbitmq.com/topology-allowed-namespaces": stage.namespace}
+    stage.api.merge(path, {"metadata": {"annotations": annotation}})
+    assert exchange("late")["status"] == "True"
+    kubernetes_bed.delete_namespace(home)
