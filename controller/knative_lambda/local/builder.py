@@ -161,7 +161,7 @@ class HostBuilder:
     # ---- what a cluster's own controllers would write ----
 
     async def _tell(self, job: BuildJob, end: End) -> None:
-        """The Pod first, for whoever sees the Job's end looks for what its Pod said; a Job that is gone needs neither."""
+        """The Pod first: whoever sees the Job end looks for what its Pod said. A Job that is gone needs neither."""
         now = self._clock.now()
         try:
             await self._cluster.create(kinds.POD, build_job.pod(job))

@@ -116,10 +116,12 @@ def run(command: Command, terms: Terms) -> None:
     terms.log.begin()
     with _started(command) as process:
         printed = _followed(process, command, terms)
-        code = process.wait()
+        if printed <= command.output_limit:
+            _await_end(process, terms)
     if printed > command.output_limit:
         words = f"{command.tool} printed more than {command.output_limit // 2**20} MiB and was ended; at last:\n"
         raise CommandFailed(command.tool, 137, words + terms.log.tail())
+    code = process.returncode
     if code != 0:
         raise CommandFailed(command.tool, code, terms.log.tail())
 
@@ -170,6 +172,13 @@ def _followed(process: subprocess.Popen[bytes], command: Command, terms: Terms) 
             printed += len(chunk or b"")
             terms.log.feed(chunk or b"")
     return printed
+
+
+def _await_end(process: subprocess.Popen[bytes], terms: Terms) -> None:
+    """A program may close its output and go on."""
+    while process.poll() is None:
+        terms.check()
+        terms.stop.wait(LOOK)
 
 
 def _read(output: int) -> bytes | None:

@@ -144,9 +144,8 @@ class ImageStore:
     def ensure(self, layer: Layer, *, space: Workspace, terms: Terms) -> Path:
         """The layer's folder, installed if it is not there; two builds never install the same one at once."""
         parent = self.ensure(layer.parent, space=space, terms=terms) if layer.parent is not None else None
+        self.hold(layer.key, space)
         with self._lock:
-            self._held[layer.key] += 1
-            space.held[layer.key] += 1
             making = self._making.setdefault(layer.key, threading.Lock())
         while not making.acquire(timeout=_WAIT):
             terms.check()
@@ -159,6 +158,12 @@ class ImageStore:
         finally:
             making.release()
         return self._layer(layer.key) / _CONTENT
+
+    def hold(self, key: str, space: Workspace) -> None:
+        """That layer stays as long as the workspace does, whether it is there yet or not."""
+        with self._lock:
+            self._held[key] += 1
+            space.held[key] += 1
 
     def _make(self, layer: Layer, parent: Path | None, *, space: Workspace, terms: Terms) -> None:
         folder = Path(tempfile.mkdtemp(dir=space.folder))
