@@ -15,7 +15,7 @@ from knative_lambda.reconcile.loop import reconcile
 from knative_lambda.resources import broker
 from knative_lambda.resources.broker import BrokerSettings
 from tests import gen
-from tests.scenarios.controller import HELLO, Controller, Stage, until
+from tests.scenarios.controller import HELLO, Controller, Died, Mortal, Stage, until
 
 pytestmark = pytest.mark.scenario
 
@@ -185,6 +185,19 @@ async def test_next_function_sees_the_new_broker_before_the_watch_shows_it() -> 
     await reconcile(HELLO, controller.world)
     await reconcile(Key(gen.NAMESPACE, "other"), controller.world)
     assert broker_writes(controller) == [*BROKER_WRITES]
+
+
+@pytest.mark.parametrize("dies_at", [2, 3])
+async def test_controller_that_dies_at_it_leaves_work_that_the_next_one_finishes(dies_at: int) -> None:
+    stage = stage_with_rabbitmq()
+    await stage.create(LISTENING)
+    first = stage.controller(settings=SETTINGS, life=Mortal(dies_at))
+    with pytest.raises(Died):
+        await first.reconcile()
+    assert first.life.writes[-1] == BROKER_WRITES[dies_at - 2]
+    second = asking(stage)
+    await second.settle()
+    assert len(await stage.all(kinds.BROKER)) == len(await stage.all(kinds.RABBITMQ_BROKER_CONFIG)) == 1
 
 
 async def test_broker_stays_when_its_function_goes() -> None:
