@@ -1,0 +1,481 @@
+"""Functions as real processes: cold starts, scaling, revisions, and what bad functions do to this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from knative_lambda.api import kinds
+from knative_lambda.api.meta import Key
+from knative_lambda.local.images import LocalImage
+from knative_lambda.local.server import ProcessServer, Replicas
+from knative_lambda.resources import observed
+from tests.local.stage import NAMESPACE, QUICK, Stage, alive, condition, staged, until
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are read from /proc")
+
+HELLO = Key(NAMESPACE, "hello")
+FAST_TO_ZERO = {"scale-to-zero-pod-retention-period": "0s"}
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+async def at_zero(stage: Stage, name: str = "hello") -> None:
+    await until(lambda: stage.server.replicas(Key(NAMESPACE, name)) == Replicas(0, 0, 0))
+
+
+async def serves(stage: Stage) -> bool:
+    return (await stage.ask("hello")).status == 200
+
+
+# ---- a good life ----
+
+
+async def test_a_service_becomes_ready_as_the_controller_reads_it(stage: Stage) -> None:
+    await stage.apply("hello", env={"WORD": "one"})
+    seen = observed.project_service(await stage.settled("hello"))
+    assert seen.readiness.status == "True"
+    assert (seen.url, seen.address) == (f"http://hello.apps.localhost:{stage.options.port}",) * 2
+    assert seen.revision == "hello-00001"
+    assert (await stage.ask("hello")).body == b"one"
+
+
+async def test_a_function_scales_to_zero_and_a_request_brings_it_back(stage: Stage) -> None:
+    await stage.apply("hello", annotations=FAST_TO_ZERO)
+    await stage.settled("hello")
+    first = (await stage.ask("hello", "/pid")).body
+    await at_zero(stage)
+    assert condition(await stage.read("hello"), "Ready")["status"] == "True"
+    assert not alive(int(first))
+    answers = await asyncio.gather(*(stage.ask("hello", "/pid") for _ in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.body for answer in answers}.isdisjoint({first})
+
+
+async def test_a_call_waits_for_a_cold_start_without_the_listener(stage: Stage) -> None:
+    await stage.apply("hello", annotations=FAST_TO_ZERO, env={"SLOW": "0.3"})
+    await stage.settled("hello")
+    await at_zero(stage)
+    answer = await stage.server.call(HELLO, {"ce-id": "7", "Connection": "ce-drop", "ce-drop": "x"}, b'{"n": 1}')
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert answer.headers["set-cookie"] == "a=1, b=2"
+    assert (await stage.server.call(Key(NAMESPACE, "nobody"), {}, b"")).status == 404
+
+
+async def test_load_starts_more_instances_and_they_go_again(stage: Stage) -> None:
+    await stage.apply("hello", annotations={"target": "2", "max-scale": "3", "min-scale": "1"})
+    await stage.settled("hello")
+    answers = await asyncio.gather(*(stage.ask("hello", "/sleep?0.5") for _ in range(12)))
+    assert {answer.status for answer in answers} == {200}
+    assert 1 < stage.server.replicas(HELLO).running <= 3
+    await until(lambda: stage.server.replicas(HELLO) == Replicas(1, 0, 0))
+
+
+async def test_a_hard_limit_is_never_passed(stage: Stage) -> None:
+    await stage.apply("hello", annotations={"max-scale": "2"}, hard_limit=1)
+    await stage.settled("hello")
+    answers = await asyncio.gather(*(stage.ask("hello", "/sleep?0.2") for _ in range(8)))
+    share = Counter(answer.body for answer in answers)
+    assert len(share) == 2
+    assert max(share.values()) <= 7
+
+
+async def test_a_new_revision_takes_over_without_a_failed_request(stage: Stage) -> None:
+    await stage.apply("hello", env={"WORD": "1"}, annotations={"target": "5"})
+    await stage.settled("hello")
+    heard: list[tuple[int, bytes]] = []
+    over = asyncio.Event()
+
+    async def keep_asking() -> None:
+        while not over.is_set():
+            answer = await stage.ask("hello", "/word", method="POST", body=b"x")
+            heard.append((answer.status, answer.body))
+
+    asking = [asyncio.create_task(keep_asking()) for _ in range(8)]
+    for word in ("2", "3", "4"):
+        await asyncio.sleep(0.2)
+        await stage.apply("hello", env={"WORD": word}, annotations={"target": "5"})
+        await stage.settled("hello")
+    await asyncio.sleep(0.2)
+    over.set()
+    await asyncio.gather(*asking)
+    assert {status for status, _ in heard} == {200}
+    assert {word for _, word in heard} == {b"1", b"2", b"3", b"4"}
+    assert (await stage.read("hello"))["status"]["latestReadyRevisionName"] == "hello-00004"
+    assert len(heard) > 100
+
+
+async def test_a_request_that_runs_is_finished_by_the_old_revision(stage: Stage) -> None:
+    await stage.apply("hello", env={"WORD": "old"})
+    await stage.settled("hello")
+    old = (await stage.ask("hello", "/pid")).body
+    running = asyncio.create_task(stage.ask("hello", "/sleep?1"))
+    await asyncio.sleep(0.1)
+    await stage.apply("hello", env={"WORD": "new"})
+    await stage.settled("hello")
+    assert (await stage.ask("hello")).body == b"new"
+    answer = await running
+    assert (answer.status, answer.body) == (200, old)
+    await until(lambda: not alive(int(old)))
+
+
+async def test_the_old_revision_goes_on_while_the_new_one_fails(stage: Stage) -> None:
+    await stage.apply("hello", env={"WORD": "good"})
+    await stage.settled("hello")
+    broken = stage.image("import module_that_is_not_there\n", name="broken")
+    await stage.apply("hello", image=broken)
+    found = await stage.settled("hello", status="False")
+    told = condition(found, "ConfigurationsReady")
+    assert told["reason"] == "RevisionFailed"
+    assert 'Revision "hello-00002" failed with message: Container failed with: exit code 1' in told["message"]
+    assert "No module named 'module_that_is_not_there'" in told["message"]
+    assert condition(found, "RoutesReady")["status"] == "True"
+    assert found["status"]["latestReadyRevisionName"] == "hello-00001"
+    assert (await stage.ask("hello")).body == b"good"
+    await stage.apply("hello", env={"WORD": "mended"})
+    await stage.settled("hello")
+    assert (await stage.ask("hello")).body == b"mended"
+
+
+# ---- what a process gets ----
+
+
+async def test_a_process_gets_a_clean_environment_and_a_folder_of_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_OWN_SECRET", "never seen")
+    for kind, obj in (
+        (kinds.SECRET, {"metadata": {"name": "s", "namespace": NAMESPACE}, "data": {"k": "aGlkZGVu"}}),
+        (kinds.CONFIG_MAP, {"metadata": {"name": "c", "namespace": NAMESPACE}, "data": {"k": "shown"}}),
+    ):
+        await stage.cluster.create(kind, obj)
+    variables = [
+        {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+        {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "no", "key": "k", "optional": True}}},
+    ]
+    await stage.apply("hello", variables=variables)
+    await stage.settled("hello")
+    seen = orjson.loads((await stage.ask("hello", "/env")).body)
+    assert (seen["A"], seen["B"], seen["K_SERVICE"], seen["K_CONFIGURATION"]) == ("hidden", "shown", "hello", "hello")
+    assert (seen["K_REVISION"], seen["FROM_IMAGE"]) == ("hello-00001", "yes")
+    assert set(seen) - {"LC_CTYPE", "cwd"} == {
+        "PATH", "FROM_IMAGE", "A", "B", "HOME", "TMPDIR", "PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"
+    }  # fmt: skip
+    folder = Path(seen["HOME"]).parent
+    assert folder.is_relative_to(stage.state / "instances")
+    assert Path(seen["TMPDIR"]).parent == folder
+    assert Path(seen["cwd"]).samefile(stage.folder / "images" / "program")
+
+
+async def test_a_missing_secret_is_told_and_its_coming_heals(stage: Stage) -> None:
+    variables = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "later", "key": "k"}}}]
+    await stage.apply("hello", variables=variables)
+    found = await stage.settled("hello", status="False")
+    assert 'secret "later" not found' in condition(found, "ConfigurationsReady")["message"]
+    secret = {"metadata": {"name": "later", "namespace": NAMESPACE}, "data": {"k": "aGk="}}
+    await stage.cluster.create(kinds.SECRET, secret)
+    await stage.settled("hello")
+    assert orjson.loads((await stage.ask("hello", "/env")).body)["A"] == "hi"
+
+
+async def test_resources_become_limits(stage: Stage) -> None:
+    await stage.apply("hello", memory="100Mi")
+    await stage.settled("hello")
+    limits = orjson.loads((await stage.ask("hello", "/limits")).body)
+    assert (limits["RLIMIT_CORE"], limits["RLIMIT_FSIZE"], limits["RLIMIT_NOFILE"]) == (0, 8 << 20, 4096)
+    assert limits["RLIMIT_DATA"] == 228 << 20
+    assert limits["RLIMIT_NPROC"] >= stage.options.tasks
+    assert (await stage.ask("hello", f"/write?{1 << 20}")).status == 200
+    assert (await stage.ask("hello", f"/write?{9 << 20}")).status == 502
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_root_runs_functions_as_users_whom_nothing_belongs_to() -> None:
+    python = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+    if python is None:
+        pytest.skip("there is no python3 outside of a closed folder")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        async with staged(folder) as stage:
+            reference = stage.image()
+            image = stage.images[reference]
+            command = (python, "-S", image.command[-1])
+            stage.images[reference] = LocalImage(image.digest, image.folder, command, {}, "python")
+            await stage.apply("hello", image=reference)
+            await stage.settled("hello")
+            limits = orjson.loads((await stage.ask("hello", "/limits")).body)
+            assert 61184 <= limits["user"] <= 65519
+            assert limits["RLIMIT_NPROC"] == stage.options.tasks
+            assert (await stage.ask("hello", "/write?1000")).status == 200
+            children = orjson.loads((await stage.ask("hello", "/fork")).body)
+        assert not any(map(alive, children))
+    finally:
+        shutil.rmtree(folder)
+
+
+# ---- bad functions ----
+
+
+async def test_a_crash_costs_its_own_request_only(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    crashed = await stage.ask("hello", "/exit?3")
+    assert crashed.status == 502
+    assert b"Traceback" not in crashed.body
+    assert (await stage.ask("hello")).status == 200
+    assert condition(await stage.read("hello"), "Ready")["status"] == "True"
+
+
+async def test_a_hang_is_answered_504_and_the_instance_replaced(stage: Stage) -> None:
+    await stage.apply("hello", timeout=1)
+    await stage.settled("hello")
+    hanging = int((await stage.ask("hello", "/pid")).body)
+    assert (await stage.ask("hello", "/sleep?600")).status == 504
+    answer = await stage.ask("hello", "/pid")
+    assert answer.status == 200
+    assert int(answer.body) != hanging
+    await until(lambda: not alive(hanging))
+
+
+async def test_children_end_with_their_function(stage: Stage) -> None:
+    await stage.apply("hello", env={"STUBBORN": "yes"})
+    await stage.settled("hello")
+    children = orjson.loads((await stage.ask("hello", "/fork")).body)
+    assert all(map(alive, children))
+    await stage.delete("hello")
+    await until(lambda: not any(map(alive, children)))
+
+
+async def test_a_fork_bomb_is_ended(tmp_path: Path) -> None:
+    async with staged(tmp_path, replace(QUICK, tasks=60, look_seconds=0.05)) as stage:
+        await stage.apply("hello", memory="1Gi")
+        await stage.settled("hello")
+        assert (await stage.ask("hello", "/bomb")).status == 502
+        await until(lambda: "processes and threads, its limit is 60" in stage.logs("hello"))
+        await until(lambda: serves(stage))
+
+
+@pytest.mark.parametrize("pause", ["0.01", "0"], ids=["slow", "fast"])
+async def test_a_memory_hog_is_ended(stage: Stage, pause: str) -> None:
+    await stage.apply("hello", memory="64Mi")
+    await stage.settled("hello")
+    assert (await stage.ask("hello", f"/eat?{pause}")).status == 502
+    if pause != "0":
+        assert "OOMKilled: used" in stage.logs("hello")
+    await until(lambda: serves(stage))
+
+
+async def test_much_output_does_not_fill_the_disk(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    assert (await stage.ask("hello", "/shout?100")).body == b'"said"'
+    folder = stage.server.log_folder(HELLO)
+    await until(lambda: len(list(folder.iterdir())) == 2)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= stage.options.log_bytes
+
+
+async def test_a_port_that_is_never_opened_is_told(tmp_path: Path) -> None:
+    async with staged(tmp_path, replace(QUICK, start_seconds=0.5)) as stage:
+        mute = stage.image("import time\nprint('I do not listen', flush=True)\ntime.sleep(600)\n", name="mute")
+        await stage.apply("hello", image=mute)
+        found = await stage.settled("hello", status="False")
+        message = condition(found, "ConfigurationsReady")["message"]
+        assert "Initial scale was never achieved: nothing listened on 127.0.0.1:$PORT within 0.5 s" in message
+        assert "I do not listen" in message
+        assert condition(found, "RoutesReady")["reason"] == "RevisionMissing"
+        answer = await stage.ask("hello")
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert b"I do not listen" not in answer.body
+
+
+async def test_an_image_that_is_not_there_is_told(stage: Stage) -> None:
+    await stage.apply("hello", image=f"registry/none@sha256:{0:064x}")
+    message = condition(await stage.settled("hello", status="False"), "ConfigurationsReady")["message"]
+    assert "Unable to fetch image" in message
+
+
+async def test_a_command_that_does_not_exist_is_told(stage: Stage) -> None:
+    reference = stage.image()
+    image = stage.images[reference]
+    stage.images[reference] = LocalImage(image.digest, image.folder, ("/nowhere/python",), {}, "python")
+    await stage.apply("hello", image=reference)
+    message = condition(await stage.settled("hello", status="False"), "ConfigurationsReady")["message"]
+    assert "exit code 127: cannot start" in message
+
+
+async def test_no_valid_answer_is_502(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    assert (await stage.ask("hello", "/garbage")).status == 502
+    assert (await stage.ask("hello", headers={"x-status": "799"})).status == 502
+    assert (await stage.ask("hello", f"/long?{stage.options.answer_bytes + 1}")).status == 502
+    assert len((await stage.ask("hello", "/long?1000000")).body) == 1_000_000
+
+
+# ---- requests ----
+
+
+async def test_a_request_arrives_as_it_was_sent(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    sent = {
+        "traceparent": "00-1-2-3", "connection": "x-hop", "x-hop": "1", "x-kept": "2", "te": "trailers",
+        "content-type": "application/cloudevents+json",
+    }  # fmt: skip
+    answer = await stage.ask("hello", "/echo/a%2Fb/../c?q=1&q=%20", method="POST", body=b"body", headers=sent)
+    seen = orjson.loads(answer.body)
+    assert (seen["path"], seen["body"]) == ("/echo/a%2Fb/../c?q=1&q=%20", "body") or seen["path"] == "/echo/c?q=1&q=%20"
+    names = [name for name, _ in seen["headers"]]
+    assert ["traceparent", "00-1-2-3"] in seen["headers"]
+    assert ["host", f"hello.apps.localhost:{stage.options.port}"] in seen["headers"]
+    assert ["content-type", "application/cloudevents+json"] in seen["headers"]
+    assert "x-kept" in names
+    assert not {"x-hop", "te", "connection"} & set(names)
+    assert answer.cookies == ["a=1", "b=2"]
+    assert (await stage.ask("hello", headers={"x-status": "418"})).status == 418
+
+
+async def test_a_function_is_found_by_path_and_strangers_find_nothing(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    local = f"127.0.0.1:{stage.options.port}"
+    answer = await stage.ask("", "/fn/apps/hello/echo/x?y=1", host=local)
+    assert orjson.loads(answer.body)["path"] == "/echo/x?y=1"
+    assert (await stage.ask("", "/fn/apps/hello", host="localhost")).body == b"hello"
+    for target, host in (
+        ("/fn/apps/nobody", local), ("/fn/other/hello", local), ("/fn/apps", local), ("/fn/apps/hello", "evil.test"),
+        ("/", f"nobody.apps.localhost:{stage.options.port}"),
+    ):  # fmt: skip
+        answer = await stage.ask("", target, host=host)
+        assert (answer.status, answer.body) == (404, b"no such function\n")
+
+
+async def test_a_body_of_ten_megabytes_is_refused(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    assert (await stage.ask("hello", "/size", method="POST", body=b"x" * 9_999_999)).body == b"9999999"
+    answer = await stage.ask("hello", "/size", method="POST", body=b"x" * 10_000_000)
+    assert answer.status == 413
+    assert (await stage.ask("hello")).status == 200
+
+
+async def test_an_announced_body_of_ten_megabytes_is_refused_before_it_is_sent(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.options.port)
+    host = f"hello.apps.localhost:{stage.options.port}"
+    writer.write(
+        f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_full_queue_is_answered_503(tmp_path: Path) -> None:
+    async with staged(tmp_path, replace(QUICK, queue=2)) as stage:
+        await stage.apply("hello", hard_limit=1, annotations={"max-scale": "1"})
+        await stage.settled("hello")
+        answers = await asyncio.gather(*(stage.ask("hello", "/sleep?0.5") for _ in range(6)))
+        assert Counter(answer.status for answer in answers) == {200: 3, 503: 3}
+        assert {answer.headers.get("retry-after") for answer in answers if answer.status == 503} == {"1"}
+
+
+async def test_a_request_waits_only_so_long(tmp_path: Path) -> None:
+    async with staged(tmp_path, replace(QUICK, wait_seconds=0.3)) as stage:
+        await stage.apply("hello", hard_limit=1, annotations={"max-scale": "1"})
+        await stage.settled("hello")
+        first = asyncio.create_task(stage.ask("hello", "/sleep?1"))
+        await asyncio.sleep(0.1)
+        late = await stage.ask("hello")
+        assert (late.status, late.headers["retry-after"]) == (503, "1")
+        assert (await first).status == 200
+
+
+async def test_a_function_can_be_deleted_while_it_serves(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    pid = int((await stage.ask("hello", "/pid")).body)
+    running = asyncio.create_task(stage.ask("hello", "/sleep?0.5"))
+    await asyncio.sleep(0.1)
+    await stage.delete("hello")
+    await until(lambda: not stage.server.replicas(HELLO).running)
+    assert (await stage.ask("hello")).status == 404
+    assert (await running).status == 200
+    await until(lambda: not alive(pid))
+
+
+async def test_a_function_that_comes_again_is_another_one(stage: Stage) -> None:
+    await stage.apply("hello", env={"WORD": "first"})
+    await stage.settled("hello")
+    await stage.delete("hello")
+    await stage.apply("hello", env={"WORD": "second"})
+    assert (await stage.settled("hello"))["status"]["latestReadyRevisionName"] == "hello-00001"
+    assert (await stage.ask("hello")).body == b"second"
+
+
+# ---- the end of the server ----
+
+
+async def test_a_second_server_of_the_same_state_is_refused(stage: Stage) -> None:
+    await stage.apply("hello")
+    await stage.settled("hello")
+    other = ProcessServer(stage.cluster, stage.images.get, clock=stage.clock, state=stage.state, options=stage.options)
+    with pytest.raises(OSError, match="another local mode"):
+        await other.run()
+    assert (await stage.ask("hello")).status == 200
+
+
+async def test_a_killed_server_leaves_no_process_to_the_next_one(tmp_path: Path) -> None:
+    stage_program = tmp_path / "serve.py"
+    stage_program.write_text(KILLED)
+    victim = await asyncio.create_subprocess_exec(
+        sys.executable, str(stage_program), str(tmp_path),
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert victim.stdout is not None
+    pids = orjson.loads(await asyncio.wait_for(victim.stdout.readline(), 20))
+    assert all(map(alive, pids))
+    victim.send_signal(signal.SIGKILL)
+    await victim.wait()
+    await until(lambda: not alive(pids[0]), seconds=2)
+    async with staged(tmp_path):
+        await until(lambda: not any(map(alive, pids)), seconds=5)
+
+
+KILLED = """
+import asyncio, json, pathlib, sys
+import structlog
+from tests.local.stage import staged
+
+async def main():
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    async with staged(pathlib.Path(sys.argv[1])) as stage:
+        await stage.apply("hello")
+        await stage.settled("hello")
+        main_pid = json.loads((await stage.ask("hello", "/pid")).body)
+        children = json.loads((await stage.ask("hello", "/fork")).body)
+        print(json.dumps([main_pid, *children]), flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
