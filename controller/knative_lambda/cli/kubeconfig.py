@@ -15,7 +15,7 @@ DEFAULT_NAMESPACE = "default"
 
 def namespace(kubeconfig: Path | None, context: str | None) -> str:
     """Namespace of the context, of the current one when none is named; `default` where nothing says anything."""
-    for file in _files(kubeconfig):
+    for file in files(kubeconfig):
         config = _read(file)
         wanted = context or config.get("current-context")
         for one in config.get("contexts") or ():
@@ -24,8 +24,8 @@ def namespace(kubeconfig: Path | None, context: str | None) -> str:
     return DEFAULT_NAMESPACE
 
 
-def _files(kubeconfig: Path | None) -> list[Path]:
-    """In kubectl's order: the flag, else $KUBECONFIG, which may be a list, else the file in the home directory."""
+def files(kubeconfig: Path | None) -> list[Path]:
+    """Those that are there, in kubectl's order: the flag, else $KUBECONFIG, which may be a list, else the file in the home directory."""
     if kubeconfig is not None:
         return [kubeconfig]
     listed = os.environ.get("KUBECONFIG", "")

@@ -164,3 +164,14 @@ class Cluster(Protocol):
     async def close(self) -> None:
         """Ends connections; running watches end."""
         ...
+
+
+class PodLogs(Protocol):
+    """What containers printed. A port of its own, for only a person at the command line asks."""
+
+    def log(self, pod: Key, *, container: str, follow: bool = False, tail: int | None = None) -> AsyncIterator[bytes]:
+        """Bytes as they come, of at most the last `tail` lines and then, with `follow`, until the container ends.
+
+        Raises ClusterErrors: NotFound, Invalid while the container has not started, Unavailable when it breaks off.
+        """
+        ...

@@ -117,7 +117,14 @@ _BUILTIN: dict[Kind, dict[str, Any]] = {
     },
     kinds.SECRET: {"has_status": False, "has_generation": False},
     kinds.CONFIG_MAP: {"has_status": False, "has_generation": False},
-    kinds.EVENT: {"has_status": False, "has_generation": False},
+    kinds.EVENT: {
+        "has_status": False,
+        "has_generation": False,
+        "selectable": frozenset(
+            {"reason", "type", "reportingController"}
+            | {f"regarding.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion")}
+        ),
+    },
     kinds.LEASE: {"has_status": False, "has_generation": False},
     kinds.CUSTOM_RESOURCE_DEFINITION: {"schema": _object(status=_CONDITIONS)},
 }

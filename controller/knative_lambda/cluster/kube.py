@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 import structlog
 
+from knative_lambda.api import kinds
 from knative_lambda.api.meta import FIELD_MANAGER, Key, Kind
 from knative_lambda.cluster import errors, paths
 from knative_lambda.cluster.base import (
@@ -111,6 +113,18 @@ class KubeCluster:
         call = _listing("watch", kind, selection, query)
         async for line in self._transport.lines(call):
             yield _event(line, call)
+
+    async def log(
+        self, pod: Key, *, container: str, follow: bool = False, tail: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The port `PodLogs`."""
+        asked = {"container": container} | ({"follow": "true"} if follow else {})
+        query = urlencode(asked if tail is None else {**asked, "tailLines": str(tail)})
+        target = f"{paths.item(kinds.POD, pod, subresource='log')}?{query}"
+        call = Call("get_log", kinds.POD, pod, "GET", target, may_be_quiet=follow)
+        async with aclosing(self._transport.chunks(call)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def create(self, kind: Kind, obj: Object) -> Object:
         key = paths.key_of(kind, obj)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -105,6 +106,8 @@ class Call(NamedTuple):
     target: str
     body: bytes | None = None
     content_type: str = ""
+    may_be_quiet: bool = False
+    """A stream that says nothing for hours is in order."""
 
     @property
     def urgent(self) -> bool:
@@ -142,6 +145,7 @@ class Transport:
         self._watch_timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=tuning.connect_timeout, sock_read=tuning.watch_idle
         )
+        self._log_timeout = aiohttp.ClientTimeout(total=None, sock_connect=tuning.connect_timeout)
         self._options: dict[str, Any] = {"allow_redirects": False}  # a redirect would carry the token elsewhere
         if endpoint.server_name:
             self._options["server_hostname"] = endpoint.server_name
@@ -164,17 +168,23 @@ class Transport:
     async def lines(self, call: Call) -> AsyncIterator[bytes]:
         """The lines of a watch until the server ends it or `close` is called; Unavailable when it breaks."""
         splitter = LineSplitter(limit=self._tuning.max_line)
+        async with aclosing(self.chunks(call)) as chunks:
+            async for chunk in chunks:
+                for line in splitter.feed(chunk):
+                    yield line
+        if splitter.pending and not self._closed:
+            raise Unavailable(f"{call.what}: the stream ended inside a line")
+
+    async def chunks(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The bytes of a stream as they come, with the same ends as `lines`."""
         response = await self._admitted(self._open, call)
         self._watching.add(response)
         try:
             async for chunk in self._chunks(call, response):
-                for line in splitter.feed(chunk):
-                    yield line
+                yield chunk
         finally:
             self._watching.discard(response)
             response.close()
-        if splitter.pending and not self._closed:
-            raise Unavailable(f"{call.what}: the stream ended inside a line")
 
     async def close(self) -> None:
         self._closed = True
@@ -217,7 +227,7 @@ class Transport:
         """A watch whose headers have come; from then on it holds no slot, no token and no breaker."""
         with _as_cluster_errors(call):
             async with asyncio.timeout(self._tuning.timeout):
-                response = await self._request(call, self._watch_timeout)
+                response = await self._request(call, self._log_timeout if call.may_be_quiet else self._watch_timeout)
                 if response.status == 200:
                     return response
                 async with response:

@@ -16,6 +16,8 @@ from knative_lambda.api.meta import Key
 from knative_lambda.kit import digest
 
 LOCK = "lock"
+KUBECONFIG = "kubeconfig"
+"""Written when the local API listens."""
 _ATTEMPTS, _PAUSE = 20, 0.05
 """Who asks whether it is held takes it for a moment."""
 
@@ -77,19 +79,14 @@ def hold(state: Path) -> int:
     raise Held(f"local mode runs already with the state folder {state}")
 
 
-def kubeconfig(state: Path) -> Path:
-    """Written when the local API listens."""
-    return state / "kubeconfig"
-
-
-def serving(state: Path) -> Path:
-    """What the process server keeps."""
-    return state / "serving"
+def processes(state: Path) -> Path:
+    """The process server's folder."""
+    return state / "processes"
 
 
 def function_logs(state: Path, service: Key) -> Path:
     """Holds one file per instance; as server.ProcessServer.log_folder says."""
-    return serving(state) / "logs" / service.namespace / service.name
+    return processes(state) / "logs" / service.namespace / service.name
 
 
 def build_logs(state: Path) -> Path:

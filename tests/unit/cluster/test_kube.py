@@ -506,6 +506,31 @@ class TestWatch:
                 assert [event async for event in stream] == []
 
 
+class TestLogs:
+    async def test_what_a_container_printed_comes_as_it_is_and_may_end_inside_a_line(self) -> None:
+        async with fakes.talking(fakes.stream(b"one\ntw", b"o\nthr")) as (cluster, server):
+            chunks = [chunk async for chunk in cluster.log(KEY, container="function", tail=3)]
+        assert b"".join(chunks) == b"one\ntwo\nthr"
+        assert server.requests[0].path == "/api/v1/namespaces/ns/pods/a/log?container=function&tailLines=3"
+
+    async def test_who_follows_waits_longer_than_any_watch(self) -> None:
+        async with fakes.talking(fakes.stream(b"one\n", b"two\n", pause=0.4), watch_idle=0.1) as (cluster, server):
+            chunks = [chunk async for chunk in cluster.log(KEY, container="function", follow=True)]
+        assert b"".join(chunks) == b"one\ntwo\n"
+        assert server.requests[0].path == "/api/v1/namespaces/ns/pods/a/log?container=function&follow=true"
+
+    async def test_a_container_that_has_not_started_is_invalid_in_the_servers_words(self) -> None:
+        waiting = fakes.failure(400, "BadRequest", 'container "function" in pod "a" is waiting to start')
+        async with fakes.talking(waiting) as (cluster, _):
+            with pytest.raises(Invalid, match="is waiting to start"):
+                _ = [chunk async for chunk in cluster.log(KEY, container="function")]
+
+    async def test_a_log_that_breaks_off_says_so(self) -> None:
+        async with fakes.talking(fakes.stream(b"one\n", then="cut")) as (cluster, _):
+            with pytest.raises(Unavailable):
+                _ = [chunk async for chunk in cluster.log(KEY, container="function", follow=True)]
+
+
 def test_the_defaults_are_those_of_the_design() -> None:
     tuning = Tuning()
     assert (tuning.qps, tuning.timeout, tuning.breaker_failures, tuning.breaker_seconds) == (400, 10, 5, 60)
