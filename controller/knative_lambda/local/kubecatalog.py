@@ -130,7 +130,7 @@ _NAMES: dict[Kind, Names] = {
     kinds.CONFIG_MAP: Names("configmap", ("cm",)),
     kinds.LEASE: Names("lease", columns=(Column("Holder", ".spec.holderIdentity"), AGE)),
     kinds.CUSTOM_RESOURCE_DEFINITION: Names("customresourcedefinition", ("crd", "crds"), ("api-extensions",)),
-    kinds.EVENT: Names("event", ("ev",), columns=(*_EVENT_COLUMNS, Column("Note", ".note"), AGE)),
+    kinds.EVENT: Names("event", columns=(*_EVENT_COLUMNS, Column("Note", ".note"), AGE)),
     kubeevents.CORE_EVENT: Names(
         "event",
         ("ev",),

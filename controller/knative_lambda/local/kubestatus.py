@@ -72,7 +72,7 @@ def of_error(error: ClusterError, kind: Kind, name: str) -> Object:
     message = _said(error, kind)
     details: dict[str, Any] = {"group": kind.group, "kind": kind.plural}
     if not isinstance(error, base.KindNotInstalled):
-        details["name"] = name
+        details["name"] = name or _named(message)
     if error.retry_after is not None:
         details["retryAfterSeconds"] = max(1, round(error.retry_after))
     if code == HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -90,6 +90,12 @@ def _code(error: ClusterError) -> tuple[int, str]:
 def _said(error: ClusterError, kind: Kind) -> str:
     """Without the `get ConfigMap a/b: ` that the cluster begins with: the client says it again."""
     return re.sub(rf"^[a-z_]+ {re.escape(str(kind))} \S+: ", "", error.message)
+
+
+def _named(message: str) -> str:
+    """A new object has no name in its path."""
+    found = re.search(r'"([^"]+)" (?:is invalid: |already exists)', message)
+    return found[1] if found else ""
 
 
 def _causes(message: str) -> Iterator[dict[str, str]]:

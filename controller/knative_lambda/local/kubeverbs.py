@@ -213,16 +213,16 @@ def _addressed(obj: Object, call: Call) -> Object:
     """The sent object with the namespace and name of the path, which it must not contradict."""
     metadata = obj.get("metadata")
     _require_object(metadata, "metadata")
-    wanted = {"namespace": call.key.namespace, "name": call.key.name}
-    identity: dict[str, Any] = {}
-    for field, value in wanted.items():
-        given = (metadata or {}).get(field) or ""
-        if not isinstance(given, str):
+    addressed: dict[str, Any] = dict(metadata or {})
+    for field, value in (("namespace", call.key.namespace), ("name", call.key.name)):
+        given = addressed.get(field)
+        if not isinstance(given, str | None):
             raise bad_request(f"metadata.{field} must be text")
         if value and given and given != value:
             raise bad_request(f"the {field} of the object ({given}) is not the {field} in the path ({value})")
-        identity[field] = given or value
-    return {**obj, "metadata": {**(metadata or {}), **{name: value for name, value in identity.items() if value}}}
+        if value:
+            addressed[field] = value
+    return {**obj, "metadata": addressed}
 
 
 def _require_object(value: Any, name: str) -> None:
