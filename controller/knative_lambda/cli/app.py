@@ -19,6 +19,7 @@ INTERRUPTED = 130
 COMMANDS = {
     name: Lazy(f"knative_lambda.cli.{name.replace('-', '_')}", name.replace("-", "_"), summary)
     for name, summary in {
+        "dev": "Run a repository's functions on this host, without a cluster.",
         "validate": "Check function directories, repositories and manifests; print findings by file and line.",
         "render": "Show what would be made of a function: defaults, build Job, Knative Service, Triggers.",
         "diff": "Compare functions with those of a cluster.",

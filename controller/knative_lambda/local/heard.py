@@ -1,4 +1,4 @@
-"""Lifecycle events on their way to the bus, heard by a screen. Made by dev."""
+"""What a screen hears: lifecycle events on their way to the bus, and what the broker does with events. Made by dev."""
 
 from __future__ import annotations
 
@@ -7,17 +7,35 @@ from collections.abc import Sequence
 
 from knative_lambda.api.events import Event
 from knative_lambda.events.base import Bus
+from knative_lambda.local.delivery import Notice
 
 KEPT = 1000
-"""Events that nobody has looked at; more push out the oldest."""
+"""Things that nobody has looked at; more push out the oldest."""
+
+
+class Heard:
+    """For one listener."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event | Notice] = asyncio.Queue(KEPT)
+
+    def tell(self, what: Event | Notice) -> None:
+        """Never waits."""
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(what)
+
+    async def next(self) -> Event | Notice:
+        """The oldest thing that was not heard yet."""
+        return await self._queue.get()
 
 
 class HeardBus:
     """A Bus in front of another one."""
 
-    def __init__(self, bus: Bus) -> None:
-        self.heard: asyncio.Queue[Event] = asyncio.Queue(KEPT)
+    def __init__(self, bus: Bus, heard: Heard) -> None:
         self._bus = bus
+        self._heard = heard
 
     @property
     def connected(self) -> bool:
@@ -33,7 +51,7 @@ class HeardBus:
         lost = {event.id for event in unconfirmed}
         for event in events:
             if event.id not in lost:
-                self._tell(event)
+                self._heard.tell(event)
         return unconfirmed
 
     async def start(self) -> None:
@@ -41,8 +59,3 @@ class HeardBus:
 
     async def close(self) -> None:
         await self._bus.close()
-
-    def _tell(self, event: Event) -> None:
-        if self.heard.full():
-            self.heard.get_nowait()
-        self.heard.put_nowait(event)

@@ -1,0 +1,266 @@
+"""One process that is a whole platform: the controllers of a cluster, and everything that plays the cluster for them.
+
+Called by `kn-lambda dev`. Only the outermost adapters differ from a cluster's: objects in memory, builds and functions
+as processes of this host, a broker in this process, dead letters and accepted events on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from knative_lambda.api import crd, kinds, meta
+from knative_lambda.api.meta import Key
+from knative_lambda.cluster.memory import MemoryCluster
+from knative_lambda.events.sqlite_letters import SqliteLetters
+from knative_lambda.kit.clock import Clock
+from knative_lambda.local import gitserve, kubeaccess, kubeapi, origin, state
+from knative_lambda.local.broker import BrokerOptions, LocalBroker
+from knative_lambda.local.builder import HostBuilder
+from knative_lambda.local.heard import Heard, HeardBus
+from knative_lambda.local.images import ImageStore
+from knative_lambda.local.origin import Origin
+from knative_lambda.local.server import ProcessServer, ServerOptions
+from knative_lambda.machinery.process import Service
+from knative_lambda.machinery.recorder import Recorder
+from knative_lambda.machinery.timing import micro_time
+from knative_lambda.settings import Settings
+from knative_lambda.wiring import adapters, controller, http
+from knative_lambda.wiring.controller import Connections, Gate
+from knative_lambda.wiring.http import Listener
+from knative_lambda.wiring.operations import Operations
+from knative_lambda.wiring.ports import Ports
+
+INSTALLED = (
+    kinds.NAMESPACE, kinds.SERVICE, kinds.TRIGGER, kinds.BROKER, kinds.RABBITMQ_BROKER_CONFIG,
+)  # fmt: skip
+LOOPBACK_HOST = "127.0.0.1"
+LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
+
+
+class DevError(Exception):
+    """Local mode cannot start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asks of `kn-lambda dev`."""
+
+    place: str
+    """A folder of functions, a git repository or a URL."""
+    state: Path
+    """Everything that is kept from one start to the next."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes any."""
+    namespace: str = "default"
+    watch: bool | None = None
+    """Also what is saved and not committed; None decides by what `place` is."""
+    rabbitmq: str = ""
+    """URL of a RabbitMQ for the functions' lifecycle events; nobody hears them but the screen when empty."""
+    idle_seconds: float = 30.0
+    """After so long without a request a function has no process any more."""
+    image_bytes: int = 4 * 2**30
+    """What built functions may take on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a screen may look at."""
+
+    options: Options
+    url: str
+    """Where functions answer."""
+    repository: Key
+    cluster: MemoryCluster
+    server: ProcessServer
+    heard: Heard
+
+
+Screen = Callable[[Stage], Service]
+
+
+async def run(options: Options, *, stop: asyncio.Event, screen: Screen) -> None:
+    """Until `stop` is set. Raises DevError and OriginError; no process is left behind."""
+    with _alone(options.state), _listening(options) as sock:
+        found = await asyncio.to_thread(origin.of, options.place, state=options.state, watch=options.watch)
+        port = sock.getsockname()[1]
+        played = partial(_played, options, found, sock, screen)
+        await controller.run(_settings(options, port), stop=stop, connect=played)
+
+
+def _settings(options: Options, port: int) -> Settings:
+    """Those of a controller that is alone. RabbitMQ's parts stand for the broker in this process."""
+    return Settings(
+        leader_elect=False,
+        lease_namespace=options.namespace,
+        events="rabbitmq" if options.rabbitmq else "none",
+        rabbitmq=SecretStr(options.rabbitmq) if options.rabbitmq else None,
+        dead_letters="amqp",
+        dead_letter_url=f"http://{_authority(options.host, port)}",
+        create_brokers=True,
+        rabbitmq_secret="in-process",  # noqa: S106 - the name of a Secret that nobody reads
+        allow_networks=LOOPBACK,
+        cache_dir=options.state / "cache",
+        http_port=0,
+        webhook_port=0,
+    )
+
+
+@asynccontextmanager
+async def _played(
+    options: Options,
+    found: Origin,
+    sock: socket.socket,
+    screen: Screen,
+    settings: Settings,
+    clock: Clock,
+    _gate: Gate,
+    operations: Operations,
+) -> AsyncIterator[Connections]:
+    """The connections of a controller whose cluster is this process."""
+    async with AsyncExitStack() as stack:
+        cluster = MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=INSTALLED)
+        stack.push_async_callback(cluster.close)
+        heard = Heard()
+        bus = HeardBus(operations.measured(adapters.bus(settings, clock=clock)), heard)
+        stack.push_async_callback(bus.close)
+        await bus.start()
+        checkout = adapters.checkout(settings)
+        stack.push_async_callback(checkout.close)
+        letters = SqliteLetters(options.state / "letters.db", clock=clock)
+        stack.push_async_callback(letters.close)
+        players = _Players(options, settings, cluster, letters, heard, sock, clock)
+        stage = Stage(options, players.url, Key(options.namespace, found.name), cluster, players.server, heard)
+        beside = [*players.services(found), players.kube_api(stack)]
+        beside += [Service("repository", partial(_follow, stage, found, clock)), screen(stage)]
+        recorder = Recorder(cluster, clock=clock, instance=settings.identity)
+        ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=letters)
+        yield Connections(ports, cluster, checkout, letters, beside)
+
+
+class _Players:
+    """Builder, process server and broker, and the ports at which all of them are reached."""
+
+    def __init__(
+        self,
+        options: Options,
+        settings: Settings,
+        cluster: MemoryCluster,
+        letters: SqliteLetters,
+        heard: Heard,
+        sock: socket.socket,
+        clock: Clock,
+    ) -> None:
+        port = sock.getsockname()[1]
+        self.url = f"http://{_authority(options.host, port)}"
+        self._options, self._cluster, self._clock, self._sock = options, cluster, clock, sock
+        images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
+        policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
+        self.builder = HostBuilder(cluster, images, clock=clock, state=logs, policy=policy)
+        asked = ServerOptions(host=options.host, port=port, grace_seconds=options.idle_seconds)
+        folder = state.processes(options.state)
+        self.server = ProcessServer(cluster, images.find, clock=clock, state=folder, options=asked)
+        self.broker = LocalBroker(
+            cluster,
+            self.server.call,
+            letters,
+            options.state / "events.db",
+            clock=clock,
+            options=BrokerOptions(url=self.url),
+            told=heard.tell,
+        )
+
+    def services(self, found: Origin) -> list[Service]:
+        """What plays the cluster. Functions come first among the routes: under their own Host they have every path."""
+        git = gitserve.routes(found.git_dir) if found.git_dir else []
+        app = Starlette(routes=[*self.server.routes(), *git, *self.broker.routes()])
+        listener = Listener("functions", self._options.host, self._sock.getsockname()[1])
+        listening = Service("http functions", partial(http.serve, listener, app, self._sock), patience=20.0)
+        return [*self.builder.services(), *self.server.services(), *self.broker.services(), listening]
+
+    def kube_api(self, stack: AsyncExitStack) -> Service:
+        """The Kubernetes API of the objects in memory, and the kubeconfig that leads there while it is up."""
+        access = kubeaccess.create(self._options.state / "api", clock=self._clock)
+        sock = socket.create_server((LOOPBACK_HOST, 0))
+        port = sock.getsockname()[1]
+        text = kubeaccess.kubeconfig(f"https://{LOOPBACK_HOST}:{port}", access, namespace=self._options.namespace)
+        file = self._options.state / state.KUBECONFIG
+        kubeaccess.write_private(file, text.encode())
+        stack.callback(file.unlink, missing_ok=True)
+        app = Starlette(routes=kubeapi.routes(self._cluster, access, clock=self._clock))
+        listener = Listener("objects", LOOPBACK_HOST, port, certificate=access.certificate, key=access.key)
+        return Service("http objects", partial(http.serve, listener, app, sock), patience=20.0)
+
+
+async def _follow(stage: Stage, found: Origin, clock: Clock) -> None:
+    """Makes the FunctionRepository, and asks gitsync to look whenever there is another commit."""
+    async with origin.changes(found) as changed:
+        last = await _newest(found)
+        await stage.cluster.apply(kinds.FUNCTION_REPOSITORY, _repository(stage, found))
+        while True:
+            await origin.settled(changed)
+            newest = await _newest(found)
+            if newest != last or found.worktree is None:
+                last = newest
+                stamp = {"annotations": {meta.ANNOTATION_RECONCILE: micro_time(clock.now())}}
+                await stage.cluster.patch(kinds.FUNCTION_REPOSITORY, stage.repository, {"metadata": stamp})
+
+
+async def _newest(found: Origin) -> str:
+    """The commit of what is saved; empty where somebody else commits."""
+    return await asyncio.to_thread(found.worktree.commit) if found.worktree else ""
+
+
+def _repository(stage: Stage, found: Origin) -> dict[str, object]:
+    spec = {
+        "url": found.url or f"{stage.url}/git/repository",
+        "interval": "10s" if found.url else "1h",
+        **({"ref": {"branch": found.branch}} if found.branch else {}),
+        **({"path": found.path} if found.path else {}),
+    }
+    return {
+        "apiVersion": meta.API_VERSION,
+        "kind": kinds.FUNCTION_REPOSITORY.kind,
+        "metadata": {"name": stage.repository.name, "namespace": stage.repository.namespace},
+        "spec": spec,
+    }
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _listening(options: Options) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        sock = socket.create_server((options.host, options.port), family=family)
+    except OSError as error:
+        where = f"{options.host} port {options.port}"
+        raise DevError(f"cannot listen on {where}: {error.strerror}; choose another with --port") from error
+    with sock:
+        yield sock
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process per state folder."""
+    try:
+        lock = state.hold(folder)
+    except state.Held as error:
+        raise DevError(f"{error}: end it, or choose another folder with --state-dir") from error
+    try:
+        yield
+    finally:
+        os.close(lock)
