@@ -8,22 +8,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
 from knative_lambda.api import kinds
+from knative_lambda.api.function import Language
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import AlreadyExists, Cluster, KindNotInstalled, NotFound, Object, Selection
 from knative_lambda.kit.backoff import Backoff
 from knative_lambda.kit.clock import Clock
-from knative_lambda.local import build_job
+from knative_lambda.local import build_job, commands
 from knative_lambda.local.build_job import BuildJob, End
 from knative_lambda.local.commands import Expired, Stopped
+from knative_lambda.local.images import ImageStore
+from knative_lambda.local.toolchains import machine
+from knative_lambda.local.toolchains.base import Toolchain
 from knative_lambda.local.workshop import BuildFailed, Order, Workshop
 from knative_lambda.machinery.informer import Informer
 from knative_lambda.machinery.process import Service
@@ -33,6 +39,7 @@ from knative_lambda.resources import child
 from knative_lambda.resources.build_request import EXIT_REFUSED
 from knative_lambda.resources.kaniko_job import CONTEXT_CONTAINER
 from knative_lambda.sources.base import ANONYMOUS, Credentials
+from knative_lambda.sources.dial import DialPolicy
 
 WORKERS = 2
 """Builds at once."""
@@ -56,12 +63,24 @@ class _Attempts:
 class HostBuilder:
     """Belongs to the loop's thread; builds run in threads of its own."""
 
-    def __init__(self, cluster: Cluster, workshop: Workshop, *, clock: Clock, workers: int = WORKERS) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        images: ImageStore,
+        *,
+        clock: Clock,
+        state: Path,
+        policy: DialPolicy,
+        toolchains: Callable[[Mapping[str, str]], Mapping[Language, Toolchain]] = machine.toolchains,
+    ) -> None:
+        """`state` is the folder of the logs; `toolchains` makes those of an installer's environment."""
+        installers = toolchains(commands.cleaned(os.environ))
+        self._images = images
+        self._workshop = Workshop(images, installers, policy=policy, logs=state, clock=clock)
         self._cluster = cluster
-        self._workshop = workshop
         self._clock = clock
         self._attempts: dict[str, _Attempts] = {}
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="build")
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="build")
         self._queue: WorkQueue[Key] = WorkQueue(clock=clock)
         selections = (Selection(labels=child.BUILD_SELECTOR),)
         self._jobs = Informer(cluster, kinds.JOB, build_job.project, clock=clock, selections=selections)
@@ -71,7 +90,7 @@ class HostBuilder:
             self._queue,
             self._reconcile,
             clock=clock,
-            workers=workers,
+            workers=WORKERS,
             grace=GRACE,
             timeout=LONGEST,
         )
@@ -82,6 +101,10 @@ class HostBuilder:
             Service("host builder's Jobs", self._jobs.run),
             Service("host builder", self._runner.run, drain=self._drain),
         ]
+
+    def log_of(self, job: Key) -> Path:
+        """The file with what that Job's programs printed."""
+        return self._workshop.log_of(job)
 
     async def _drain(self) -> None:
         for attempts in self._attempts.values():
@@ -195,7 +218,7 @@ class HostBuilder:
             running = [image async for image in _images(self._cluster)]
         except KindNotInstalled:
             running = []
-        await asyncio.to_thread(self._workshop.store.evict, running)
+        await asyncio.to_thread(self._images.evict, running)
 
 
 async def _images(cluster: Cluster) -> AsyncIterator[str]:

@@ -19,7 +19,6 @@ from knative_lambda.local import build_log
 from knative_lambda.local.build_log import BuildLog
 from knative_lambda.local.commands import CommandFailed, Terms
 from knative_lambda.local.images import ImageStore, Workspace
-from knative_lambda.local.toolchains import nodejs, python
 from knative_lambda.local.toolchains.base import Toolchain
 from knative_lambda.resources import build_request
 from knative_lambda.resources.build_request import EXIT_REFUSED, BuildRequest, BuildRequestError
@@ -79,11 +78,6 @@ class Workshop:
         self._clock = clock
         self._limits = limits
 
-    @property
-    def store(self) -> ImageStore:
-        """Where the images are."""
-        return self._store
-
     def log_of(self, job: Key) -> Path:
         """The file with what a Job's programs printed."""
         return build_log.place(self._logs, job)
@@ -141,14 +135,6 @@ class Workshop:
             raise BuildFailed(CONTEXT_CONTAINER, code, redact.text(error.message), retry=error.retry) from error
         terms.log.say(f"{request.function} at revision {found.revision}")
         return request
-
-
-def toolchains(environment: Mapping[str, str]) -> dict[Language, Toolchain]:
-    """Those of this machine; `environment` as commands.cleaned leaves it."""
-    return {
-        Language.PYTHON: python.PythonToolchain(environment, uv=python.find_uv(environment)),
-        Language.NODEJS: nodejs.NodejsToolchain(environment),
-    }
 
 
 def _words(error: OSError) -> str:
