@@ -24,8 +24,6 @@ from knative_lambda.local.delivery import Reception, Route, Stopped
 
 Deliver = Callable[[Route, Accepted], Awaitable[None]]
 
-AHEAD = 16
-"""Events of one queue that are read at once; each may be as large as an event can be."""
 READING = Backoff(base=0.5, cap=30.0)
 
 _log = structlog.get_logger(__name__)
@@ -43,7 +41,8 @@ class Lane:
         self._backlog = backlog
         self._deliver = deliver
         self._clock = clock
-        self._slots = asyncio.Semaphore(parallelism)
+        self._parallelism = parallelism
+        self._freed = asyncio.Event()
         self._filled = asyncio.Event()
         self._filled.set()
         self._last = 0
@@ -68,20 +67,28 @@ class Lane:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _read(self) -> None:
+        """No event is in memory before it can be delivered."""
         while True:
             await self._filled.wait()
+            free = await self._free()
             self._filled.clear()
-            for event in await self._next():
-                await self._slots.acquire()
+            for event in await self._next(free):
                 self._last = event.number
                 self._begin(event)
                 self._filled.set()  # there may be more behind it
 
-    async def _next(self) -> list[Accepted]:
+    async def _free(self) -> int:
+        """How many more can be delivered at the same time; waits for the first."""
+        while len(self.tasks) >= self._parallelism:
+            self._freed.clear()
+            await self._freed.wait()
+        return self._parallelism - len(self.tasks)
+
+    async def _next(self, limit: int) -> list[Accepted]:
         attempt = 0
         while True:
             try:
-                return await self._backlog.next(self.route.trigger, after=self._last, limit=AHEAD)
+                return await self._backlog.next(self.route.trigger, after=self._last, limit=limit)
             except BacklogError as error:
                 _log.error("queue cannot be read", trigger=str(self.route.trigger), problem=str(error))
             await self._clock.sleep(READING.delay(attempt))
@@ -105,7 +112,7 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        self._slots.release()
+        self._freed.set()
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.error("delivery failed, its event waits for the next start", error=redact.text(repr(error)))
