@@ -297,10 +297,12 @@ async def test_log_of_a_build_is_kept(world: World) -> None:
 
 
 async def test_images_that_services_run_stay_when_there_is_no_room(tmp_path: Path) -> None:
+    fn = gen.lambda_function("kept")
+    before = World(tmp_path)
+    async with before.running():
+        kept = await before.digest(await before.ask(fn))
     world = World(tmp_path, limit=0)
     async with world.running():
-        fn = gen.lambda_function("kept")
-        kept = await world.digest(await world.ask(fn))
         await world.cluster.apply(kinds.SERVICE, gen.service_manifest(fn, f"registry/kept@{kept}"))
         await world.digest(await world.ask(other("next")))
         await until(lambda: evicted_all_but(world, tmp_path, kept))
