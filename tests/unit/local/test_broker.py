@@ -526,3 +526,62 @@ async def test_listener_that_fails_disturbs_no_event(tmp_path: Path) -> None:
         assert (await desk.post()).status_code == 202
         await desk.called(1)
         await desk.settled(trigger)
+
+
+# ---- trouble with the disk ----
+
+
+async def rename(desk: Desk, old: str, new: str) -> None:
+    """Makes the disk fail, or heals it."""
+    await desk.broker._backlog._database.run(
+        lambda connection: connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+    )
+
+
+async def test_disk_that_fails_for_a_while_costs_no_event(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard(hanging(gate))
+        for number in range(15):
+            await desk.post(ce_id=f"e-{number}")
+        await desk.called(10)
+        await rename(desk, "delivery", "gone")
+        refused = await desk.post(ce_id="e-15")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "events cannot be stored" in refused.text
+        gate.set()
+        await until(lambda: desk.broker.waiting(trigger) == 5)
+        await rename(desk, "gone", "delivery")
+
+        async def is_read_again() -> bool:
+            await desk.clock.advance(1)
+            return len(desk.calls) == 15
+
+        await until(is_read_again)
+        await desk.settled(trigger)
+    async with Desk(tmp_path).running() as desk:
+        assert desk.broker.waiting(trigger) == 10, "what could not be settled is delivered again: at least once"
+
+
+async def test_queue_that_cannot_be_removed_is_removed_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard(hanging(asyncio.Event()))
+        await desk.post()
+        await desk.called(1)
+        await rename(desk, "delivery", "gone")
+        await desk.cluster.delete(kinds.TRIGGER, trigger)
+        said = ""
+
+        def is_told() -> bool:
+            nonlocal said
+            said += capsys.readouterr().out
+            return "queue of a Trigger that is gone cannot be removed" in said
+
+        await until(is_told)
+        await rename(desk, "gone", "delivery")
+        await desk.clock.advance(10)
+        await until(lambda: "a Trigger went with events in its queue" in capsys.readouterr().out)
+    async with Desk(tmp_path).running() as desk:
+        assert desk.broker.waiting(trigger) == 0
