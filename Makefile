@@ -13,7 +13,7 @@ REGISTRY := kind-registry
 IMAGE := localhost:5001/knative-lambda/controller
 IMAGE_TAG ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo dev)
 
-.PHONY: help install lock fmt lint types layers generate verify testbed testbed-down testbed-build test test-unit \
+.PHONY: help install run lock fmt lint types layers generate verify testbed testbed-down testbed-build test test-unit \
         coverage bench demo house clean chart-test chart-readme image kind-up deploy kind-down
 
 help: ## List the targets
@@ -79,6 +79,9 @@ test-unit: install ## Only what needs no server, in seconds
 
 bench: install ## Measure, and print a table with the machine (not part of the tests)
 	$(BIN)/python -m tests.benchmarks
+
+run: install ## Run functions-example-repo on this machine, without a cluster: http://127.0.0.1:8080
+	@$(BIN)/kn-lambda dev functions-example-repo $(RUN_FLAGS)
 
 demo: install ## From nothing to a signed webhook, a Ready function and a dead letter replayed, with a timeline
 	$(BIN)/python -m tests.demo

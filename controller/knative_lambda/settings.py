@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     nobody, and Triggers inherit what their Broker does with them."""
     dead_letter_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#@]+/?$")
     """Where Knative reaches our operations port; the Service of the Lease's name and namespace, if not given."""
+    dead_letter_retries: int = Field(default=5, ge=0, le=15)
+    """Attempts after the first one, before an event is a dead letter."""
+    dead_letter_backoff: float = Field(default=1, ge=0.01, le=60)
+    """Seconds; the pauses between attempts are 2, 4, 8 … times as long."""
     dead_letter_namespace: str | None = None
     """Namespace of rabbitmq_secret and, with `operator`, of the topology's objects; the Lease's when not given."""
 

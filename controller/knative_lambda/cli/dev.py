@@ -39,6 +39,9 @@ def dev(
         ),
     ] = None,
     idle: Annotated[float, typer.Option(min=1, help="Seconds without a request until a function sleeps.")] = 30.0,
+    backoff: Annotated[
+        float, typer.Option(min=0.01, max=60, help="Seconds before an event is tried again; then twice as long, …")
+    ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
     log: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Show the controllers' own log on stderr: info, debug, …")
@@ -71,6 +74,7 @@ def dev(
         watch=watch,
         rabbitmq=rabbitmq or "",
         idle_seconds=idle,
+        backoff_seconds=backoff,
     )
     try:
         asyncio.run(_run(options, as_json=as_json, log=log))

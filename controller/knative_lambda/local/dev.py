@@ -70,6 +70,8 @@ class Options:
     """URL of a RabbitMQ for the functions' lifecycle events; nobody hears them but the screen when empty."""
     idle_seconds: float = 30.0
     """After so long without a request a function has no process any more."""
+    backoff_seconds: float = 1.0
+    """Base of the pauses between attempts to deliver an event."""
     image_bytes: int = 4 * 2**30
     """What built functions may take on disk."""
 
@@ -108,6 +110,7 @@ def _settings(options: Options, port: int) -> Settings:
         rabbitmq=SecretStr(options.rabbitmq) if options.rabbitmq else None,
         dead_letters="amqp",
         dead_letter_url=f"http://{_authority(options.host, port)}",
+        dead_letter_backoff=options.backoff_seconds,
         create_brokers=True,
         rabbitmq_secret="in-process",  # noqa: S106 - the name of a Secret that nobody reads
         allow_networks=LOOPBACK,

@@ -21,6 +21,10 @@ class DeadLetterSink:
 
     url: str
     """Where the operations port is reached, without a path and without a trailing slash."""
+    retries: int = 5
+    """Attempts after the first one, before an event is a dead letter."""
+    backoff_seconds: float = 1.0
+    """Base of the pauses between them: 2, 4, 8 … times as long."""
 
     def of(self, function: Key) -> str:
         """Address for one function's dead letters."""
@@ -48,7 +52,7 @@ def _spec(fn: LambdaFunction, wanted: FunctionTrigger, sink: DeadLetterSink | No
     if attributes := wanted.filter.exact():
         spec["filter"] = {"attributes": attributes}
     if sink is not None:
-        spec["delivery"] = _delivery(sink.of(fn.key))
+        spec["delivery"] = _delivery(sink, fn.key)
     return spec
 
 
@@ -61,11 +65,11 @@ def _subscriber(fn: LambdaFunction) -> Manifest:
     }
 
 
-def _delivery(sink: str) -> Manifest:
-    """Six attempts in about a minute, then the sink."""
+def _delivery(sink: DeadLetterSink, function: Key) -> Manifest:
+    """By default six attempts in about a minute, then the sink."""
     return {
-        "deadLetterSink": {"uri": sink},
-        "retry": 5,
+        "deadLetterSink": {"uri": sink.of(function)},
+        "retry": sink.retries,
         "backoffPolicy": "exponential",
-        "backoffDelay": "PT1S",
+        "backoffDelay": f"PT{sink.backoff_seconds:g}S",
     }

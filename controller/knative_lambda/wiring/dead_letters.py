@@ -44,4 +44,8 @@ def sink(settings: Settings) -> DeadLetterSink | None:
     if settings.dead_letters == "none":
         return None
     service = f"http://{settings.lease_name}.{settings.lease_namespace}.svc.cluster.local:{settings.http_port}"
-    return DeadLetterSink((settings.dead_letter_url or service).rstrip("/"))
+    return DeadLetterSink(
+        (settings.dead_letter_url or service).rstrip("/"),
+        retries=settings.dead_letter_retries,
+        backoff_seconds=settings.dead_letter_backoff,
+    )

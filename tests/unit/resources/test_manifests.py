@@ -207,6 +207,13 @@ def test_trigger_with_a_sink_retries_before_it_gives_up() -> None:
     assert delivery["deadLetterSink"] == {"uri": sent_to}
 
 
+def test_retries_and_their_pauses_are_a_platform_engineers_choice() -> None:
+    fn = gen.lambda_function("hello", gen.with_trigger("default"))
+    sink = DeadLetterSink("http://sink", retries=2, backoff_seconds=0.5)
+    delivery = trigger.manifest(fn, fn.spec.triggers[0], sink=sink)["spec"]["delivery"]
+    assert (delivery["retry"], delivery["backoffDelay"]) == (2, "PT0.5S")
+
+
 # ---- what is kept of them ----
 
 
