@@ -1,6 +1,7 @@
 """What a client of the local Kubernetes API sent: one object, within limits of size, time and depth.
 
-Our own client and kubectl send JSON, people with curl also YAML. Called by kubeapi.
+Our own client and kubectl send JSON, `kubectl create secret` the binary form, people with curl also YAML. Called by
+kubeverbs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from knative_lambda.cluster.base import Object
 from knative_lambda.gitsync import document
 from knative_lambda.gitsync.document import DocumentError
 from knative_lambda.kit.clock import Clock
+from knative_lambda.local import kubeprotobuf
+from knative_lambda.local.kubeprotobuf import Unreadable
 from knative_lambda.local.kubestatus import Refusal, bad_request
 from knative_lambda.receivers import bodies
 from knative_lambda.receivers.bodies import Budget
@@ -29,6 +32,7 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 _JSON = frozenset({"", "application/json", MERGE, STRATEGIC})
 _YAML = frozenset({"application/yaml", APPLY})
+_KNOWN = _JSON | _YAML | {kubeprotobuf.MEDIA_TYPE}
 _ANSWERS = {
     Outcome.TOO_LARGE: (413, "RequestEntityTooLarge", f"the request is larger than {SIZE_LIMIT} bytes"),
     Outcome.TOO_SLOW: (408, "Timeout", f"the request did not arrive within {SECONDS:g} s"),
@@ -51,11 +55,11 @@ class Bodies:
     async def read(self, request: Request) -> Object:
         """The object. Raises Refusal; an empty body is an empty object."""
         kind = content_type(request)
-        if kind not in _JSON | _YAML or request.headers.get("content-encoding"):
+        if kind not in _KNOWN or request.headers.get("content-encoding"):
             raise Refusal(415, "UnsupportedMediaType", f"a body of type {kind[:80]!r} is not read here")
         data = await self._bytes(request)
         try:
-            return _object(data, yaml=kind in _YAML)
+            return _object(data, kind)
         finally:
             self._budget.give_back(len(data))
 
@@ -68,8 +72,8 @@ class Bodies:
             raise Refusal(*_ANSWERS[refused.outcome]) from refused
 
 
-def _object(data: bytes, *, yaml: bool) -> Object:
-    found = _value(data, yaml=yaml) if data.strip() else {}
+def _object(data: bytes, kind: str) -> Object:
+    found = _value(data, kind) if data.strip() else {}
     if not isinstance(found, dict):
         raise bad_request("the body is not an object")
     if _is_deeper(found, DEPTH_LIMIT):
@@ -77,12 +81,25 @@ def _object(data: bytes, *, yaml: bool) -> Object:
     return found
 
 
-def _value(data: bytes, *, yaml: bool) -> Any:
+def _value(data: bytes, kind: str) -> Any:
+    if kind == kubeprotobuf.MEDIA_TYPE:
+        return _binary(data)
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if not yaml:
-            raise bad_request(f"the body is not JSON: {error.msg}") from error
+        if kind in _YAML:
+            return _yaml(data)
+        raise bad_request(f"the body is not JSON: {error.msg}") from error
+
+
+def _binary(data: bytes) -> Object:
+    try:
+        return kubeprotobuf.decoded(data)
+    except Unreadable as error:
+        raise Refusal(415, "UnsupportedMediaType", str(error)) from error
+
+
+def _yaml(data: bytes) -> Any:
     try:
         documents = document.parse(data)
     except DocumentError as error:
