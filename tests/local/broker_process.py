@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from knative_lambda.api import kinds
-from knative_lambda.api.meta import Key
+from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Object
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.sqlite_letters import SqliteLetters
@@ -46,7 +46,7 @@ class Reply:
     body: bytes = b""
 
 
-def manifest(kind: object, name: str, spec: Object) -> Object:
+def manifest(kind: Kind, name: str, spec: Object) -> Object:
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
