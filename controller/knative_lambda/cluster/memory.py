@@ -224,6 +224,12 @@ class MemoryCluster:
         """Every kind that there is, in the order of group, version and plural."""
         return tuple(self._store.definitions())
 
+    def copy(self) -> MemoryCluster:
+        """Another cluster with the same kinds and objects; what is written there is a rehearsal (dry runs)."""
+        twin = MemoryCluster(clock=self._clock, validators=self._validators)
+        twin._store = self._store.copy()
+        return twin
+
     def uninstall(self, kind: Kind) -> None:
         """That kind and all its objects are gone; its watches break."""
         self._store.uninstall(kind)

@@ -38,6 +38,17 @@ class Store:
         """Uids of deleted objects: whatever names one of them as its owner is collected, also when it comes later."""
         self.version = 1
 
+    def copy(self) -> Store:
+        """The same objects without their history. Both go their own way from then on."""
+        twin = Store(clock=self._clock, history=1)
+        twin.version = self.version
+        twin._tables.update({kind: dict(table) for kind, table in self._tables.items()})
+        twin._dependents.update({uid: set(places) for uid, places in self._dependents.items()})
+        twin._places = dict(self._places)
+        twin._definitions = dict(self._definitions)
+        twin._gone = set(self._gone)
+        return twin
+
     # ---- kinds ----
 
     def install(self, definition: Definition) -> None:

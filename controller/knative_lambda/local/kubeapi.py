@@ -1,7 +1,7 @@
 """The Kubernetes REST API over a memory cluster, so that kubectl and every command of ours reach local mode, too.
 
 As far as clients here need it: discovery, reading, watching, server-side apply, merge patches, deletion, tables.
-Not there: dry runs, JSON patches, strategic merges of lists, deletion of whole collections, logs and exec. Mounted by
+Not there: JSON patches, strategic merges of lists, deletion of whole collections, logs and exec. Mounted by
 dev on a TLS listener of its own.
 """
 

@@ -24,6 +24,7 @@ WATCH_SECONDS = 1800
 """A watch that names no end, and the longest one."""
 _PROPAGATIONS = get_args(Propagation)
 _TRUE = ("true", "1")
+_NOTHING: Object = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,11 @@ class Verbs:
         }.get((call.request.method, bool(call.key.name)), ("", self._get))
         if verb not in call.resource.verbs or (call.subresource and verb not in ("get", "patch", "update")):
             raise Refusal(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-        if verb not in ("get", "list", "watch") and call.asked("dryRun"):
-            raise bad_request("local mode has no dry runs")
         return method
+
+    def _target(self, call: Call, options: Object = _NOTHING) -> MemoryCluster:
+        """Where a write goes: a dry run goes to a copy that is thrown away."""
+        return self._cluster.copy() if call.asked("dryRun") or options.get("dryRun") else self._cluster
 
     # ---- reading ----
 
@@ -138,11 +141,11 @@ class Verbs:
 
     async def _create(self, call: Call) -> Response:
         obj = _addressed(await self._bodies.read(call.request), call)
-        return json(await self._cluster.create(call.resource.kind, obj), status=201)
+        return json(await self._target(call).create(call.resource.kind, obj), status=201)
 
     async def _replace(self, call: Call) -> Response:
         obj = _addressed(await self._bodies.read(call.request), call)
-        return json(await self._cluster.replace(call.resource.kind, obj, subresource=call.subresource))
+        return json(await self._target(call).replace(call.resource.kind, obj, subresource=call.subresource))
 
     async def _patch(self, call: Call) -> Response:
         form = kubebodies.content_type(call.request)
@@ -159,7 +162,7 @@ class Verbs:
             )
         _require_object(body.get("metadata") or {}, "metadata")
         kind = call.resource.kind
-        return json(await self._cluster.patch(kind, call.key, body, subresource=call.subresource))
+        return json(await self._target(call).patch(kind, call.key, body, subresource=call.subresource))
 
     async def _apply(self, call: Call, body: Object) -> Response:
         manager = call.asked("fieldManager")
@@ -169,18 +172,16 @@ class Verbs:
             raise bad_request(f"local mode applies no {call.subresource}; send a merge patch")
         obj = _addressed(body, call)
         kind, force = call.resource.kind, call.flag("force")
-        return json(await self._cluster.apply(kind, obj, manager=manager, force=force))
+        return json(await self._target(call).apply(kind, obj, manager=manager, force=force))
 
     async def _delete(self, call: Call) -> Response:
         options = await self._bodies.read(call.request)
-        if options.get("dryRun"):
-            raise bad_request("local mode has no dry runs")
-        kind, key = call.resource.definition.kind, call.key
+        cluster, kind, key = self._target(call, options), call.resource.definition.kind, call.key
         uid, propagation = await self._guarded(call, options), _propagation(call, options)
-        stored = await self._cluster.get(kind, key)
-        await self._cluster.delete(kind, key, uid=uid, propagation=propagation)
+        stored = await cluster.get(kind, key)
+        await cluster.delete(kind, key, uid=uid, propagation=propagation)
         try:
-            left = await self._cluster.get(kind, key)
+            left = await cluster.get(kind, key)
         except NotFound:
             left = {}
         uid = stored["metadata"]["uid"]

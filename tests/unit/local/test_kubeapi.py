@@ -309,12 +309,6 @@ class TestFailures:
         answer = await api.get(f"{FUNCTIONS}/hello%2Fstatus")
         assert answer.json()["details"]["name"] == "hello/status"
 
-    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-    async def test_a_dry_run_writes_nothing(self, api: httpx.AsyncClient, cluster: Watched, method: str) -> None:
-        path = MAPS if method == "POST" else f"{MAPS}/a"
-        answer = await api.request(method, f"{path}?dryRun=All&fieldManager=x", json=config_map())
-        assert (answer.status_code, cluster.counts.writes) == (400, 0)
-
 
 class TestDiscovery:
     async def test_groups_and_versions_are_listed(self, api: httpx.AsyncClient) -> None:
@@ -596,15 +590,33 @@ class TestWriting:
             ({"preconditions": {"resourceVersion": "1"}}, 409),
             ({"preconditions": ["uid"]}, 400),
             ({"propagationPolicy": "Sideways"}, 400),
-            ({"dryRun": ["All"]}, 400),
+            ({"dryRun": ["All"]}, 200),
         ],
     )
-    async def test_a_deletion_with_conditions_that_do_not_hold_deletes_nothing(
+    async def test_a_deletion_that_is_refused_or_rehearsed_deletes_nothing(
         self, api: httpx.AsyncClient, options: Object, code: int
     ) -> None:
         await api.post(MAPS, json=config_map())
         assert (await api.request("DELETE", f"{MAPS}/a", json=options)).status_code == code
         assert (await api.get(f"{MAPS}/a")).status_code == 200
+
+    async def test_a_dry_run_answers_what_would_be_and_writes_nothing(
+        self, api: httpx.AsyncClient, cluster: Watched
+    ) -> None:
+        made = (await api.post(FUNCTIONS, json=hello())).json()
+        version = (await cluster.list(CONFIG_MAP)).resource_version
+        path, dry = f"{FUNCTIONS}/hello", "dryRun=All&fieldManager=me&force=true"
+        body = orjson.dumps(hello(scaling={"maxReplicas": 3}))
+        for headers in (APPLY, MERGE):
+            answer = await api.patch(f"{path}?{dry}", content=body, headers=headers)
+            assert (answer.json()["spec"]["scaling"]["maxReplicas"], answer.json()["metadata"]["generation"]) == (3, 2)
+        replaced = await api.put(f"{path}?{dry}", json={**made, "spec": hello(scaling={"maxReplicas": 4})["spec"]})
+        assert replaced.json()["spec"]["scaling"]["maxReplicas"] == 4
+        assert (await api.post(f"{MAPS}?{dry}", json=config_map())).status_code == 201
+        assert (await api.post(f"{FUNCTIONS}?{dry}", json=hello())).status_code == 409
+        assert (await api.delete(f"{path}?{dry}")).json()["status"] == "Success"
+        assert (await api.get(path)).json() == made
+        assert (await cluster.list(CONFIG_MAP)).resource_version == version
 
     async def test_orphans_stay(self, api: httpx.AsyncClient, cluster: Watched) -> None:
         owner = (await api.post(MAPS, json=config_map("owner"))).json()
