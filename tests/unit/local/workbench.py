@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from knative_lambda.api.function import InlineSource, Language, Runtime, Source, SourceType
 from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import SystemClock
+from knative_lambda.local.build_log import BuildLog
+from knative_lambda.local.commands import Terms
 from knative_lambda.local.images import ImageStore
 from knative_lambda.local.toolchains.base import Toolchain
 from knative_lambda.local.toolchains.memory import MemoryToolchain
@@ -35,8 +38,23 @@ def request(code: str = CODE, dependencies: str = "", language: Language = Langu
     )
 
 
-def order(code: str = CODE, dependencies: str = "", *, name: str = "job", seconds: float = 30) -> Order:
-    return Order(Key("tenant", name), request(code, dependencies), deadline=time.monotonic() + seconds)
+def order(
+    code: str = CODE,
+    dependencies: str = "",
+    *,
+    name: str = "job",
+    seconds: float = 30,
+    language: Language = Language.PYTHON,
+) -> Order:
+    asked = request(code, dependencies, language)
+    return Order(Key("tenant", name), asked, deadline=time.monotonic() + seconds)
+
+
+@contextmanager
+def terms(folder: Path, seconds: float = 30) -> Iterator[Terms]:
+    """Of one build, with its log in that folder."""
+    with BuildLog(folder / "log") as log:
+        yield Terms(log, SystemClock(), time.monotonic() + seconds)
 
 
 def workshop(store: ImageStore, logs: Path, toolchain: Toolchain, language: Language = Language.PYTHON) -> Workshop:

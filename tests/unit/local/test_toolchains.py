@@ -1,0 +1,215 @@
+"""How each language is installed and started here, with programs that pose as the real ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from knative_lambda.api.function import Language, Runtime
+from knative_lambda.local.commands import cleaned
+from knative_lambda.local.images import ImageStore, LocalImage
+from knative_lambda.local.toolchains import machine
+from knative_lambda.local.toolchains.base import Toolchain, ToolchainMissing
+from knative_lambda.local.toolchains.nodejs import NodejsToolchain
+from knative_lambda.local.toolchains.python import PythonToolchain, find_uv
+from knative_lambda.local.workshop import BuildFailed
+from knative_lambda.runtimes import catalog
+from knative_lambda.runtimes.base import DEPENDENCIES, FUNCTION
+
+from . import workbench
+from .workbench import BARE, order, program, with_path
+
+NODE = Runtime(language=Language.NODEJS)
+NPM = 'echo "npm $@ in" * >> {log}; mkdir -p node_modules; echo made > node_modules/made'
+
+
+def context(folder: Path, runtime: Runtime, dependencies: dict[str, str]) -> Path:
+    """A build context with those dependencies."""
+    files = dict(catalog.RUNTIMES[runtime.language].context_files(runtime))
+    files |= {f"{DEPENDENCIES}/{name}": text.encode() for name, text in dependencies.items()}
+    files[f"{FUNCTION}/index.js"] = b"exports.handler = () => 1;\n"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+class Posing:
+    """Programs on a PATH of their own, and a store that is filled by them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs = folder / "bin"
+        self.said = folder / "said"
+        self.said.touch()
+        self.store = ImageStore(folder / "images")
+
+    def node(self, version: str = "v22.1.0") -> dict[str, str]:
+        program(self.programs, "node", f"echo {version}")
+        program(self.programs, "npm", NPM.format(log=self.said))
+        return with_path(self.programs)
+
+    def build(self, toolchain: Toolchain, language: Language, code: str, dependencies: str = "") -> LocalImage:
+        shop = workbench.workshop(self.store, self.folder / "logs", toolchain, language)
+        image = self.store.find(shop.build(order(code, dependencies, language=language)))
+        assert image is not None
+        return image
+
+    def lines(self) -> list[str]:
+        return self.said.read_text().splitlines()
+
+
+@pytest.fixture
+def posing(tmp_path: Path) -> Posing:
+    return Posing(tmp_path)
+
+
+# ---- nodejs ----
+
+
+@pytest.mark.parametrize("missing", ["node", "npm"])
+def test_missing_program_is_said_with_what_to_do(tmp_path: Path, missing: str) -> None:
+    for name in {"node", "npm"} - {missing}:
+        program(tmp_path / "bin", name, "echo v22.0.0")
+    toolchain = NodejsToolchain({"PATH": str(tmp_path / "bin")})
+    with pytest.raises(
+        ToolchainMissing, match=f"{missing} is not found on PATH.*install Node.js 20 or newer"
+    ) as caught:
+        toolchain.plan(context(tmp_path / "context", NODE, {"package.json": "{}"}), NODE)
+    assert (caught.value.tool, caught.value.code) == (missing, 127)
+
+
+def test_program_that_is_broken_is_said(tmp_path: Path) -> None:
+    program(tmp_path / "bin", "node", "echo libicu is missing >&2; exit 1")
+    program(tmp_path / "bin", "npm", "true")
+    with pytest.raises(ToolchainMissing, match=r"does not work .libicu is missing"):
+        NodejsToolchain(with_path(tmp_path / "bin")).plan(context(tmp_path / "c", NODE, {"package.json": "{}"}), NODE)
+
+
+def test_first_layer_is_the_shims_own_lock_without_scripts(posing: Posing) -> None:
+    posing.build(NodejsToolchain(posing.node()), Language.NODEJS, "exports.handler = () => 1;\n")
+    assert posing.lines() == ["npm ci --omit=dev --ignore-scripts in package-lock.json package.json"]
+
+
+def test_package_without_dependencies_installs_nothing(posing: Posing) -> None:
+    toolchain = NodejsToolchain(posing.node())
+    package = '{"name": "hello", "main": "index.js", "dependencies": {}, "devDependencies": {"jest": "1"}}'
+    posing.build(toolchain, Language.NODEJS, "exports.handler = () => 1;\n", package)
+    assert len(posing.lines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"package.json": '{"dependencies": {"ms": "1"}}'}, ["install"]),
+        ({"package.json": '{"dependencies": {"ms": "1"}}', "package-lock.json": "{}"}, ["ci"]),
+        ({"package.json": '{"dependencies": {"ms": "1"}}', "npm-shrinkwrap.json": "{}"}, ["ci"]),
+        ({"package.json": '{"scripts": {"postinstall": "true"}}'}, ["install"]),
+        ({"package.json": '{"scripts": {"test": "jest"}}'}, []),
+        ({"package.json": "not JSON"}, ["install"]),
+        ({"package.json": "[]"}, ["install"]),
+    ],
+)
+def test_dependencies_are_installed_as_the_dockerfile_does(
+    posing: Posing, files: dict[str, str], expected: list[str]
+) -> None:
+    plan = NodejsToolchain(posing.node()).plan(context(posing.folder / "context", NODE, files), NODE)
+    with posing.store.workspace() as space, workbench.terms(posing.folder) as terms:
+        space.put(plan, posing.folder / "context", terms)
+    assert [line.split()[1] for line in posing.lines()[1:]] == expected
+
+
+def test_modules_are_linked_to_and_shared(posing: Posing) -> None:
+    toolchain, package = NodejsToolchain(posing.node()), '{"dependencies": {"ms": "1"}}'
+    one = posing.build(toolchain, Language.NODEJS, "exports.handler = () => 1;\n", package)
+    two = posing.build(toolchain, Language.NODEJS, "exports.handler = () => 2;\n", package)
+    assert one.folder != two.folder
+    for place in ("node_modules", "runtime/node_modules"):
+        assert (one.folder / place / "made").read_text() == "made\n"
+        assert (one.folder / place).resolve() == (two.folder / place).resolve()
+    assert len(posing.lines()) == 2
+
+
+def test_another_version_of_node_has_modules_of_its_own(posing: Posing) -> None:
+    for version in ("v22.1.0", "v24.0.0"):
+        toolchain = NodejsToolchain(posing.node(version))
+        image = posing.build(toolchain, Language.NODEJS, "exports.handler = () => 1;\n")
+        assert image.runtime == f"nodejs {version[1:3]}"
+    assert len(posing.lines()) == 2
+
+
+def test_server_of_node_is_held_to_loopback(posing: Posing) -> None:
+    image = posing.build(NodejsToolchain(posing.node()), Language.NODEJS, "exports.handler = () => 1;\n")
+    assert image.command[:3] == (str(posing.programs / "node"), "--require", str(image.folder / "runtime/loopback.cjs"))
+    assert "127.0.0.1" in (image.folder / "runtime" / "loopback.cjs").read_text()
+
+
+def test_npm_that_fails_leaves_no_layer(posing: Posing) -> None:
+    environment = posing.node()
+    program(posing.programs, "npm", "mkdir node_modules; echo npm error code E404; exit 1")
+    with pytest.raises(BuildFailed) as caught:
+        posing.build(NodejsToolchain(environment), Language.NODEJS, "exports.handler = () => 1;\n")
+    assert (caught.value.tool, caught.value.code, caught.value.message) == ("npm", 1, "npm error code E404")
+    assert list((posing.folder / "images" / "layers").iterdir()) == []
+
+
+# ---- python ----
+
+UV = """
+echo "uv $@" >> {log}
+if [ "$1" = venv ]; then
+  for last; do true; done
+  mkdir -p "$last/bin" "$last/lib/python3/site-packages"
+  ln -s {python} "$last/bin/python"
+  echo "#!$last/bin/python" > "$last/bin/flask"
+fi
+"""
+
+
+def uv(posing: Posing) -> PythonToolchain:
+    script = UV.format(log=posing.said, python=program(posing.programs, "posing-python", "true"))
+    return PythonToolchain(BARE, uv=str(program(posing.programs, "uv", script)))
+
+
+def test_first_layer_is_the_shims_own_pins_with_hashes(posing: Posing) -> None:
+    image = posing.build(uv(posing), Language.PYTHON, workbench.CODE)
+    made, installed = posing.lines()
+    assert made.startswith(f"uv venv --quiet --python {sys.executable} ")
+    assert installed.endswith("--compile-bytecode --require-hashes --no-deps -r requirements.txt")
+    assert image.runtime == f"python {sys.version_info.major}.{sys.version_info.minor}"
+    assert image.env["HOST"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n\n  # really\n"])
+def test_empty_requirements_install_nothing(posing: Posing, text: str) -> None:
+    posing.build(uv(posing), Language.PYTHON, workbench.CODE, text)
+    assert len(posing.lines()) == 2
+
+
+def test_own_requirements_go_into_a_copy_of_the_first_layer(posing: Posing) -> None:
+    toolchain = uv(posing)
+    plain = posing.build(toolchain, Language.PYTHON, workbench.CODE)
+    own = posing.build(toolchain, Language.PYTHON, workbench.CODE, "six==1.16.0\n")
+    assert posing.lines()[2].endswith("--compile-bytecode -r requirements.txt")
+    assert len(posing.lines()) == 3
+    first, second = (Path(image.command[0]).with_name("flask") for image in (plain, own))
+    assert first.read_text() == f"#!{first.with_name('python')}\n"
+    assert second.read_text() == f"#!{second.with_name('python')}\n"
+
+
+def test_other_version_than_this_machines_is_noted_in_the_log(posing: Posing) -> None:
+    other = next(version for version in ("3.12", "3.13") if version != f"3.{sys.version_info.minor}")
+    runtime = Runtime(language=Language.PYTHON, version=other)
+    plan = uv(posing).plan(context(posing.folder / "context", runtime, {"requirements.txt": ""}), runtime)
+    assert plan.notes == (f"the function asks for python {other}, this machine runs it with {plan.runtime[7:]}",)
+
+
+def test_uv_is_found_on_path(tmp_path: Path) -> None:
+    found = program(tmp_path, "uv", "true")
+    assert find_uv({"PATH": str(tmp_path)}) == str(found)
+
+
+def test_every_language_with_a_runtime_has_a_toolchain() -> None:
+    assert set(machine.toolchains(cleaned({}))) == set(catalog.RUNTIMES)
