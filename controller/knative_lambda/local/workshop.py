@@ -117,7 +117,7 @@ class Workshop:
                 terms.log.say(note)
             return space.put(plan, folder, terms)
         except CommandFailed as error:
-            raise BuildFailed(error.tool, error.code, error.message) from error
+            raise BuildFailed(error.tool, error.code, redact.text(error.message)) from error
 
     def _laid_out(self, order: Order, into: Path, terms: Terms) -> BuildRequest:
         seconds = min(self._limits.seconds, max(1, int(terms.left)))

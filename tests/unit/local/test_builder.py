@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -310,6 +311,23 @@ async def test_images_that_services_run_stay_when_there_is_no_room(tmp_path: Pat
 
 async def evicted_all_but(world: World, folder: Path, digest: str) -> bool:
     return [one.name for one in (folder / "images" / "images").iterdir()] == [digest.removeprefix("sha256:")]
+
+
+async def test_state_folder_that_was_taken_away_is_said(world: World, tmp_path: Path) -> None:
+    fn = gen.lambda_function()
+    async with world.running():
+        shutil.rmtree(tmp_path / "images")
+        found = await world.told(fn, await world.ask(fn))
+    assert "building the image failed (storage exited with 1)" in found.message
+    assert "No such file or directory" in found.message
+
+
+async def test_log_that_cannot_be_written_is_said(world: World, tmp_path: Path) -> None:
+    (tmp_path / "builds").write_text("a file where the folder of logs should be")
+    fn = gen.lambda_function()
+    async with world.running():
+        found = await world.told(fn, await world.ask(fn))
+    assert "storage exited with 1" in found.message
 
 
 # ---- sources ----
