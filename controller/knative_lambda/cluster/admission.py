@@ -111,7 +111,7 @@ def invalid(kind: Kind, obj: Object, why: str) -> Invalid:
 
 def _refused_change(definition: Definition, live: Object, new: Object) -> ClusterError | None:
     for name in definition.immutable:
-        if live.get("spec", {}).get(name) != new.get("spec", {}).get(name):
+        if _specified(live, name) != _specified(new, name):
             return invalid(definition.kind, live, f"spec.{name}: field is immutable")
     added = set(new["metadata"].get("finalizers", ())) - set(live["metadata"].get("finalizers", ()))
     if added and "deletionTimestamp" in live["metadata"]:
@@ -119,6 +119,12 @@ def _refused_change(definition: Definition, live: Object, new: Object) -> Cluste
             definition.kind, live, "metadata.finalizers: no new finalizers while the object is being deleted"
         )
     return None
+
+
+def _specified(obj: Object, name: str) -> Any:
+    """Built-in kinds have no schema here, so their spec may be anything."""
+    spec = obj.get("spec")
+    return spec.get(name) if isinstance(spec, dict) else spec
 
 
 def _wish(definition: Definition, obj: Object) -> Object:

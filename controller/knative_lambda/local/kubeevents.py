@@ -41,7 +41,8 @@ def _complete(event: dict[str, Any]) -> None:
     """Fills in what kubectl prints and a newer Event says elsewhere. A watch's bookmark is not completed."""
     if set(event) <= {"apiVersion", "kind", "metadata"}:
         return
-    series = event.get("series") or {}
+    given = event.get("series")
+    series = given if isinstance(given, dict) else {}
     first = event.get("firstTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
     event.setdefault("involvedObject", {})
     event["firstTimestamp"] = _seconds(first)
@@ -50,6 +51,6 @@ def _complete(event: dict[str, Any]) -> None:
     event["source"] = event.get("source") or {"component": event.get("reportingComponent", "")}
 
 
-def _seconds(moment: str | None) -> str | None:
+def _seconds(moment: Any) -> str | None:
     """metav1.Time has no fractions, which eventTime has."""
-    return f"{moment.partition('.')[0].rstrip('Z')}Z" if moment else None
+    return f"{moment.partition('.')[0].rstrip('Z')}Z" if moment and isinstance(moment, str) else None

@@ -450,6 +450,14 @@ class TestReading:
         obj = {"a": {"b": 1, "x.y": 3}, "list": [{"type": "x", "v": 1}, {"type": "y", "v": 2}]}
         assert kubetable.values(obj, path) == found
 
+    async def test_an_event_that_makes_no_sense_hides_no_other(self, api: httpx.AsyncClient, cluster: Watched) -> None:
+        metadata = {"name": "odd", "namespace": "default"}
+        await cluster.create(EVENT, {"metadata": metadata, "series": [1], "eventTime": 5, "regarding": "x"})
+        await cluster.create(EVENT, {"metadata": {**metadata, "name": "plain"}, "note": "n"})
+        for accept in (TABLE, "application/json"):
+            answer = await api.get("/kube/api/v1/namespaces/default/events", headers={"accept": accept})
+            assert (answer.status_code, b"plain" in answer.content) == (200, True)
+
     async def test_events_are_read_in_their_older_form_by_what_they_are_about(
         self, api: httpx.AsyncClient, cluster: Watched
     ) -> None:
@@ -604,6 +612,10 @@ class TestWriting:
         self, api: httpx.AsyncClient, cluster: Watched
     ) -> None:
         made = (await api.post(FUNCTIONS, json=hello())).json()
+        child = config_map("child")
+        owner = {"apiVersion": made["apiVersion"], "kind": "LambdaFunction", "name": "hello"}
+        child["metadata"]["ownerReferences"] = [{**owner, "uid": made["metadata"]["uid"]}]
+        await cluster.create(CONFIG_MAP, child)
         version = (await cluster.list(CONFIG_MAP)).resource_version
         path, dry = f"{FUNCTIONS}/hello", "dryRun=All&fieldManager=me&force=true"
         body = orjson.dumps(hello(scaling={"maxReplicas": 3}))
@@ -616,7 +628,15 @@ class TestWriting:
         assert (await api.post(f"{FUNCTIONS}?{dry}", json=hello())).status_code == 409
         assert (await api.delete(f"{path}?{dry}")).json()["status"] == "Success"
         assert (await api.get(path)).json() == made
-        assert (await cluster.list(CONFIG_MAP)).resource_version == version
+        page = await cluster.list(CONFIG_MAP)
+        assert ([one["metadata"]["name"] for one in page.items], page.resource_version) == (["child"], version)
+
+    async def test_a_job_whose_spec_makes_no_sense_is_no_defect(self, api: httpx.AsyncClient) -> None:
+        jobs = "/kube/apis/batch/v1/namespaces/default/jobs"
+        body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"suspend": True}}
+        assert (await api.post(jobs, json=body)).status_code == 201
+        answer = await api.patch(f"{jobs}/a", content=b'{"spec":["x"]}', headers=MERGE)
+        assert (answer.status_code, "immutable" in answer.json()["message"]) == (422, True)
 
     async def test_orphans_stay(self, api: httpx.AsyncClient, cluster: Watched) -> None:
         owner = (await api.post(MAPS, json=config_map("owner"))).json()
