@@ -35,6 +35,7 @@ import http.server, json, os, signal, socketserver, subprocess, sys, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536
 
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -1,0 +1,127 @@
+"""What a process is started with, and who may be ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from knative_lambda.local import proc, processes, variables
+from knative_lambda.local.limits import DATA_ROOM, DEFAULT_SCRATCH, Limits
+from knative_lambda.local.ports import FIRST, LAST, Ports, is_free
+from knative_lambda.local.processes import LAUNCHER, Launch
+from knative_lambda.local.users import closed_to_others
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are read from /proc")
+
+
+def sleeping(**environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+
+
+def launch(folder: Path, *command: str, **environment: str) -> str:
+    """What a process prints that launcher became."""
+    order = Launch(command, environment, folder, Limits(0, DEFAULT_SCRATCH, 0, 100_000))
+    fields = "\0".join(processes.orders(order, parent=os.getpid())).encode()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(LAUNCHER)], input=fields, capture_output=True, check=False, timeout=20, env={}
+    )
+    return (done.stdout + done.stderr).decode() + f"{done.returncode}"
+
+
+def test_a_process_gets_command_environment_and_folder_to_the_letter(tmp_path: Path) -> None:
+    code = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['A'], os.getcwd(), sys.stdin.read()]))"
+    said = launch(tmp_path, sys.executable, "-c", code, "", "a b\n", "ü", A="=x=\n")
+    assert json.loads(said.removesuffix("0")) == [["", "a b\n", "ü"], "=x=\n", str(tmp_path.resolve()), ""]
+
+
+def test_a_command_or_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert launch(tmp_path, "/no/such/program").startswith("cannot start: ")
+    assert launch(tmp_path / "none", sys.executable).endswith("127")
+
+
+def test_limits_are_those_of_the_function_with_room() -> None:
+    limits = Limits(memory=64 << 20, scratch=1000, tasks=10, others=500).resource_limits()
+    assert limits["RLIMIT_DATA"] == (64 << 20) + DATA_ROOM
+    assert (limits["RLIMIT_FSIZE"], limits["RLIMIT_NPROC"], limits["RLIMIT_CORE"]) == (1000, 510, 0)
+    assert "RLIMIT_DATA" not in Limits(0, 1000, 10).resource_limits()
+
+
+def test_nothing_in_the_environment_outdoes_the_server(tmp_path: Path) -> None:
+    identity = variables.Identity("fn", "fn-00001", 20_001)
+    given = {"HOME": "/evil", "TMPDIR": "/evil", "PATH": "/mine", "X": "function"}
+    made = variables.environment(identity, image={"X": "image", "Y": "image"}, function=given, folder=tmp_path)
+    assert made == {
+        "PATH": "/mine", "X": "function", "Y": "image", "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"),
+        "PORT": "20001", "K_SERVICE": "fn", "K_CONFIGURATION": "fn", "K_REVISION": "fn-00001",
+    }  # fmt: skip
+
+
+def test_ports_are_free_and_nobody_elses() -> None:
+    ports = Ports()
+    taken = {ports.take() for _ in range(50)}
+    assert len(taken) == 50
+    assert all(FIRST <= port <= LAST and is_free(port) for port in taken)
+
+
+@LINUX
+def test_a_process_is_known_by_its_start_and_its_home(tmp_path: Path) -> None:
+    with sleeping(HOME=str(tmp_path)) as child:
+        found = proc.look(child.pid)
+        assert found is not None
+        assert (found.session, found.threads) == (child.pid, 1)
+        assert proc.home_of(child.pid) == str(tmp_path)
+        assert proc.private(child.pid) > 0
+        assert proc.end_all(lambda one: proc.home_of(one.pid) == str(tmp_path)) == 1
+    assert proc.look(child.pid) is None
+
+
+@LINUX
+def test_only_what_was_written_down_or_has_our_home_is_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "instances"
+    (folder / "one").mkdir(parents=True)
+    (folder / "broken").mkdir()
+    (folder / "broken" / processes.RECORD).write_text("no json")
+    with (
+        sleeping() as recorded,
+        sleeping(HOME=str(folder / "two" / "home")) as at_home,
+        sleeping(HOME=str(tmp_path)) as stranger,
+    ):
+        processes.record(folder / "one", recorded.pid)
+        assert processes.end_left_over(folder) == 2
+        assert list(folder.iterdir()) == []
+        assert proc.look(stranger.pid) is not None
+        stranger.kill()
+    assert recorded.returncode == at_home.returncode == -9
+
+
+@LINUX
+def test_a_pid_that_went_to_somebody_else_is_spared(tmp_path: Path) -> None:
+    folder = tmp_path / "instances"
+    (folder / "one").mkdir(parents=True)
+    with sleeping() as stranger:
+        processes.record(folder / "one", stranger.pid)
+        path = folder / "one" / processes.RECORD
+        kept = json.loads(path.read_text())
+        for change in ({"started": kept["started"] - 1}, {"boot": "another"}):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({**kept, **change}))
+            assert processes.end_left_over(folder) == 0
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_folders_that_others_may_not_enter_are_found(tmp_path: Path) -> None:
+    inner = tmp_path / "closed" / "inner"
+    inner.mkdir(parents=True)
+    for each in (inner, *inner.parents):
+        if each.is_relative_to(tmp_path):
+            each.chmod(0o755)
+    (tmp_path / "closed").chmod(0o700)
+    assert (tmp_path / "closed").resolve() in list(closed_to_others([inner])) or list(closed_to_others([inner]))
+    assert list(closed_to_others([Path("/")])) == []
+    assert list(closed_to_others([Path("/no/such/place")])) == [Path("/no")]
