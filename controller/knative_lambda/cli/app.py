@@ -16,19 +16,30 @@ from knative_lambda.cli.lazy import Lazy, LazyGroup
 PROGRAM = "kn-lambda"
 INTERRUPTED = 130
 
+_FUNCTIONS = {"list": "list_functions"}
+"""Commands that Python has another meaning for."""
+
 COMMANDS = {
-    name: Lazy(f"knative_lambda.cli.{name.replace('-', '_')}", name.replace("-", "_"), summary)
+    name: Lazy(f"knative_lambda.cli.{function}", function, summary)
     for name, summary in {
         "dev": "Run a repository's functions on this host, without a cluster.",
+        "init": "Begin a function: its directory, from a template.",
         "validate": "Check function directories, repositories and manifests; print findings by file and line.",
         "render": "Show what would be made of a function: defaults, build Job, Knative Service, Triggers.",
         "diff": "Compare functions with those of a cluster.",
+        "list": "List functions: ready or not, revision, URL.",
+        "describe": "Show one function: spec, conditions, build, triggers, last events.",
+        "invoke": "Send a request or an event to a function; print its reply.",
+        "logs": "Show what a function printed, or its build.",
+        "events": "Show what happened to functions and repositories.",
+        "delete": "Delete a function.",
         "dlq": "List, show, replay or purge dead letters.",
         "controller": "Run the controller.",
         "schemas": "Print, write or check JSON Schemas, CRDs and the API reference.",
         "build-context": "Fetch a function's source and lay out its build (init container of builds).",
         "version": "Print the version.",
     }.items()
+    for function in (_FUNCTIONS.get(name, name.replace("-", "_")),)
 }
 
 
@@ -58,12 +69,14 @@ def root(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Functions from git on Knative: check, preview and compare them, and run the controller.
+    """Functions from git on Knative: begin, check, preview, call and watch them, and run the controller.
 
     \b
+    kn-lambda init functions/hello           begin one
     kn-lambda validate .                     every function of this repository
     kn-lambda render functions/hello         what would be made of one
     kn-lambda diff functions -n shop         what would change in a cluster
+    kn-lambda list                           what is there; also describe, invoke, logs -f, events -f
     kn-lambda schemas --crds | kubectl apply --server-side -f -
     kn-lambda COMMAND --help                 more, with examples
 

@@ -25,7 +25,7 @@ def namespace(kubeconfig: Path | None, context: str | None) -> str:
 
 
 def files(kubeconfig: Path | None) -> list[Path]:
-    """Those that are there, in kubectl's order: the flag, else $KUBECONFIG, which may be a list, else the file in the home directory."""
+    """Those that are there, in kubectl's order: the flag, else $KUBECONFIG (which may be a list), else the home's."""
     if kubeconfig is not None:
         return [kubeconfig]
     listed = os.environ.get("KUBECONFIG", "")

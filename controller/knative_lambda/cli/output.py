@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,25 @@ def console(*, stderr: bool = False) -> Console:
 def printable(text: str) -> str:
     """One line without control characters: a repository must not talk to the terminal of who checks it."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def legible(text: str) -> str:
+    """Lines of a program's output, tabs and all, without control characters that would move a terminal's cursor."""
+    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows under each other, the last cell as long as it is; cells are made printable."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def write_line(value: Any) -> None:
+    """One JSON document in one line, at once: for output that goes on."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def write_json(value: Any) -> None:

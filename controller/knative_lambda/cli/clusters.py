@@ -1,0 +1,125 @@
+"""Which cluster a command speaks to: the one of a kubeconfig, or a local mode. Called by the commands of functions.
+
+Local mode serves the same API and writes a kubeconfig into its state folder, so from there on both are one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from knative_lambda.cli import kubeconfig as config
+from knative_lambda.cli.failures import Fault
+
+if TYPE_CHECKING:
+    from knative_lambda.cluster.kube import KubeCluster
+
+T = TypeVar("T")
+
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Namespace; the context's own when not given.")
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Cluster to ask; by default $KUBECONFIG or ~/.kube/config, else local mode."),
+]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
+Local = Annotated[bool, typer.Option("--local", help="The local mode that runs (kn-lambda dev).")]
+StateDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The local mode with this state folder, when several run.")
+]
+
+_POD = "KUBERNETES_SERVICE_HOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where functions live."""
+
+    kubeconfig: Path | None = None
+    """None is what kubectl would take."""
+    context: str | None = None
+    state: Path | None = None
+    """Folder of the local mode, if it is one."""
+
+    def namespace(self, given: str | None) -> str:
+        """The namespace that was given, or the context's own. Raises Fault when the kubeconfig is none."""
+        return given or config.namespace(self.kubeconfig, self.context)
+
+    def ask(self, question: Callable[[KubeCluster], Awaitable[T]]) -> T:
+        """The answer. Raises what the question raises, and ClusterError when the cluster does not answer."""
+        return asyncio.run(self._asked(question))
+
+    async def _asked(self, question: Callable[[KubeCluster], Awaitable[T]]) -> T:
+        from knative_lambda.cluster.kube import KubeCluster
+        from knative_lambda.kit import logging
+        from knative_lambda.kit.clock import SystemClock
+
+        logging.configure(level="critical", form="text")  # errors reach the person as one line, or not at all
+        cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
+        try:
+            return await question(cluster)
+        finally:
+            await cluster.close()
+
+
+def choose(
+    kubeconfig: Path | None = None, context: str | None = None, *, local: bool = False, state_dir: Path | None = None
+) -> Site:
+    """The place that the options name, else the one that is there. Raises Fault, which says what can be named."""
+    if (local or state_dir) and (kubeconfig or context):
+        raise Fault("--local and --state-dir are a local mode, --kubeconfig and --context a cluster: name one of them")
+    if state_dir:
+        return _of_state(state_dir)
+    if local:
+        return _only_one(otherwise="none runs with a default state folder: start one with kn-lambda dev REPO")
+    if kubeconfig or context:
+        return Site(kubeconfig, context, _state_of(kubeconfig))
+    files = config.files(None)
+    if files:
+        return Site(state=_state_of(files[0]) if len(files) == 1 else None)
+    if os.environ.get(_POD):
+        return Site()
+    return _only_one(
+        otherwise="no kubeconfig at $KUBECONFIG or ~/.kube/config, and no local mode runs:"
+        " give --kubeconfig FILE, or start one with kn-lambda dev REPO"
+    )
+
+
+def _only_one(*, otherwise: str) -> Site:
+    from knative_lambda.local import state
+
+    found = state.running()
+    if not found:
+        raise Fault(otherwise)
+    if len(found) > 1:
+        shown = ", ".join(str(one) for one in found)
+        raise Fault(f"{len(found)} local modes run; name one with --state-dir: {shown}")
+    return _of_state(found[0])
+
+
+def _of_state(folder: Path) -> Site:
+    from knative_lambda.local import state
+
+    if not state.is_held(folder):
+        raise Fault(f"no local mode runs with the state folder {folder}: kn-lambda dev REPO --state-dir {folder}")
+    file = folder / state.KUBECONFIG
+    if not file.is_file():
+        raise Fault(f"the local mode with the state folder {folder} is still starting: try again in a moment")
+    return Site(file, None, folder)
+
+
+def _state_of(kubeconfig: Path | None) -> Path | None:
+    """Whoever names the kubeconfig of a local mode means that local mode, whose logs lie beside it."""
+    from knative_lambda.local import state
+
+    if kubeconfig is None or kubeconfig.name != state.KUBECONFIG:
+        return None
+    folder = kubeconfig.absolute().parent
+    return folder if (folder / state.LOCK).is_file() else None
