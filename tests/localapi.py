@@ -9,15 +9,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.applications import Starlette
-
 from knative_lambda.cluster.kube import KubeCluster
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.cluster.transport import Tuning
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import kubeaccess, kubeapi
+from knative_lambda.local import kubeaccess
 from knative_lambda.local.kubeaccess import Access
-from knative_lambda.wiring import http
+from knative_lambda.local.kubeapi import KubeApi
 from knative_lambda.wiring.http import Listener
 
 
@@ -42,14 +40,13 @@ async def served(memory: MemoryCluster, folder: Path) -> AsyncIterator[LocalApi]
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     listener = Listener("kube", "127.0.0.1", port, grace=2, certificate=access.certificate, key=access.key)
-    app = Starlette(routes=kubeapi.routes(memory, access, clock=clock))
-    task = asyncio.create_task(http.serve(listener, app, sock))
+    task = asyncio.create_task(KubeApi(memory, access, clock=clock).serve(listener, sock))
     url = f"https://127.0.0.1:{port}"
     kubeconfig = folder / "kubeconfig"
     kubeaccess.write_private(kubeconfig, kubeaccess.kubeconfig(url, access).encode())
     try:
         yield LocalApi(url, access, kubeconfig)
     finally:
-        await memory.close()
         task.cancel()
         await asyncio.wait({task})
+        await memory.close()

@@ -7,11 +7,14 @@ dev on a TLS listener of its own.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 import structlog
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -27,6 +30,8 @@ from knative_lambda.local.kubeanswers import failed, json
 from knative_lambda.local.kubecatalog import Catalog, Resource
 from knative_lambda.local.kubestatus import Refusal, not_found
 from knative_lambda.local.kubeverbs import Call, Verbs
+from knative_lambda.wiring import http
+from knative_lambda.wiring.http import Listener
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SUBRESOURCES = ("", "status")
@@ -35,19 +40,32 @@ log = structlog.get_logger(__name__)
 
 
 def routes(cluster: MemoryCluster, access: Access, *, clock: Clock, prefix: str = PREFIX) -> list[BaseRoute]:
-    """Everything below `prefix`, for whoever holds the token of `access`."""
-    api = KubeApi(cluster, access, clock=clock, prefix=prefix)
-    return [Route(f"{prefix}/{{path:path}}", api.answer, methods=_METHODS)]
+    """For a server of one's own; `KubeApi.serve` also ends watches when it stops."""
+    return KubeApi(cluster, access, clock=clock, prefix=prefix).routes()
 
 
 class KubeApi:
     """One memory cluster as an API server."""
 
-    def __init__(self, cluster: MemoryCluster, access: Access, *, clock: Clock, prefix: str) -> None:
+    def __init__(self, cluster: MemoryCluster, access: Access, *, clock: Clock, prefix: str = PREFIX) -> None:
         self._access = access
         self._prefix = prefix
         self._catalog = Catalog(cluster)
         self._verbs = Verbs(cluster, self._catalog, clock=clock)
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything below `prefix`, for whoever holds the token of `access`."""
+        return [Route(f"{self._prefix}/{{path:path}}", self.answer, methods=_METHODS)]
+
+    async def serve(self, listener: Listener, sock: socket.socket) -> None:
+        """Serves on a bound socket until cancelled; running watches end then. Closes the socket."""
+        serving = asyncio.ensure_future(http.serve(listener, Starlette(routes=self.routes()), sock))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            self._verbs.ending.set()
+            serving.cancel()
+            await asyncio.wait({serving})
 
     async def answer(self, request: Request) -> Response:
         """Any request; failures are answered as Status."""

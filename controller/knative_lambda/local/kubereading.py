@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -94,6 +95,23 @@ class Reading:
         metadata = {"resourceVersion": version, "annotations": {INITIAL_EVENTS_END: "true"}}
         obj = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
         return WatchEvent(EventKind.BOOKMARK, obj)
+
+
+async def until(ending: asyncio.Event, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines until `ending` is set: a server that stops waits for no watch."""
+    end = asyncio.ensure_future(ending.wait())
+    line = asyncio.ensure_future(anext(lines, b""))
+    try:
+        while True:
+            await asyncio.wait({line, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done() or not line.result():
+                return
+            yield line.result()
+            line = asyncio.ensure_future(anext(lines, b""))
+    finally:
+        end.cancel()
+        line.cancel()
+        await asyncio.wait({line})
 
 
 def _line(type_: str, obj: Object) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -13,7 +14,7 @@ from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Conflict, NotFound, Object, Propagation, Selection, Timeout
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import Clock
-from knative_lambda.local import kubebodies, kubestatus, kubetable
+from knative_lambda.local import kubebodies, kubereading, kubestatus, kubetable
 from knative_lambda.local.kubeanswers import NO_STORE, json
 from knative_lambda.local.kubebodies import Bodies
 from knative_lambda.local.kubecatalog import Catalog, Column, Resource
@@ -56,6 +57,8 @@ class Verbs:
     """One method per verb; each answers a Call, and raises ClusterError or Refusal."""
 
     def __init__(self, cluster: MemoryCluster, catalog: Catalog, *, clock: Clock) -> None:
+        self.ending = asyncio.Event()
+        """Once set, watches end."""
         self._cluster = cluster
         self._catalog = catalog
         self._clock = clock
@@ -110,7 +113,7 @@ class Verbs:
             initial=call.flag("sendInitialEvents") if initial else None,
         )
         reading = self._reading(call)
-        lines = reading.lines(options, await self._shape(call))
+        lines = kubereading.until(self.ending, reading.lines(options, await self._shape(call)))
         return StreamingResponse(lines, media_type="application/json", headers=NO_STORE)
 
     def _reading(self, call: Call) -> Reading:

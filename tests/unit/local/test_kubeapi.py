@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import stat
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,7 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local import kubeaccess, kubeapi, kubebodies, kubetable
 from knative_lambda.local.kubeaccess import Access
+from knative_lambda.local.kubeapi import KubeApi
 from tests.localapi import served
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -79,7 +82,7 @@ def access(tmp_path: Path) -> Access:
 @pytest.fixture
 async def api(cluster: Watched, access: Access) -> AsyncIterator[httpx.AsyncClient]:
     """A client that holds the token."""
-    app = Starlette(routes=kubeapi.routes(cluster, access, clock=SystemClock()))
+    app = Starlette(routes=KubeApi(cluster, access, clock=SystemClock()).routes())
     headers = {"authorization": f"Bearer {access.token}"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="https://127.0.0.1", headers=headers
@@ -535,6 +538,20 @@ class TestWatching:
             async with asyncio.timeout(5):
                 while cluster.running:
                     await asyncio.sleep(0.01)
+        assert cluster.running == 0
+
+    async def test_a_server_that_stops_waits_for_no_watch(self, cluster: Watched, tmp_path: Path) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            async with served(cluster, tmp_path) as local:
+                headers = {"authorization": f"Bearer {local.access.token}"}
+                connector = aiohttp.TCPConnector(ssl=False)
+                client = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, headers=headers))
+                answer = await stack.enter_async_context(client.get(f"{local.url}{MAPS}?watch=1"))
+                await cluster.create(CONFIG_MAP, config_map())
+                assert b"ADDED" in await answer.content.readline()
+                stopping = time.monotonic()
+            assert time.monotonic() - stopping < 1.5  # the listener gives running requests two seconds
+            assert await answer.content.read() == b""
         assert cluster.running == 0
 
 
