@@ -27,7 +27,6 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local import kubeaccess, kubeapi, kubebodies, kubetable
 from knative_lambda.local.kubeaccess import Access
-from knative_lambda.local.kubeapi import KubeApi
 from tests.localapi import served
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -82,7 +81,7 @@ def access(tmp_path: Path) -> Access:
 @pytest.fixture
 async def api(cluster: Watched, access: Access) -> AsyncIterator[httpx.AsyncClient]:
     """A client that holds the token."""
-    app = Starlette(routes=KubeApi(cluster, access, clock=SystemClock()).routes())
+    app = Starlette(routes=kubeapi.routes(cluster, access, clock=SystemClock()))
     headers = {"authorization": f"Bearer {access.token}"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="https://127.0.0.1", headers=headers
