@@ -306,6 +306,16 @@ async def test_a_port_that_is_never_opened_is_told(tmp_path: Path) -> None:
         assert b"I do not listen" not in answer.body
 
 
+async def test_functions_that_never_listen_hold_up_no_other(tmp_path: Path) -> None:
+    async with staged(tmp_path, replace(QUICK, starts=1)) as stage:
+        mute = stage.image("import time\ntime.sleep(600)\n", name="mute")
+        for name in ("mute-1", "mute-2"):
+            await stage.apply(name, image=mute)
+        await stage.apply("hello")
+        await stage.settled("hello", seconds=9.0)
+        assert (await stage.ask("hello")).status == 200
+
+
 async def test_an_image_that_is_not_there_is_told(stage: Stage) -> None:
     await stage.apply("hello", image=f"registry/none@sha256:{0:064x}")
     message = condition(await stage.settled("hello", status="False"), "ConfigurationsReady")["message"]

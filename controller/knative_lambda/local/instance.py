@@ -6,10 +6,11 @@ A process is proven by a connection to its port, which is what the Service's rea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 PROBE_FAST, PROBE_SLOW = 0.005, 0.05
 """Seconds between probes, at first and later: a cold start must not wait for us, a slow one must not cost much."""
 FAST_PROBES = 200
+TURN_SECONDS = 3.0
+"""After so long a start holds up nobody else; most of its work is done, or never will be."""
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -128,7 +131,7 @@ class Starter:
         self._options = options
         self._ports = Ports()
         self._users = Users(state)
-        self._turn = asyncio.Semaphore(options.starts)
+        self._turns = asyncio.Semaphore(options.starts)
         self.running: dict[int, Instance] = {}
         """By the pid of its first process."""
 
@@ -140,7 +143,7 @@ class Starter:
                 f'Unable to fetch image "{revision.template.image}": not found among the images built here'
             )
         values = await self._values(revision)
-        async with self._turn:
+        async with _turn(self._turns):
             place = await self._place(revision, image)
             try:
                 return await self._begin(revision, image, place, values)
@@ -238,6 +241,26 @@ class Starter:
         await asyncio.to_thread(processes.remove_folder, place.folder)
         self._ports.give_back(place.port)
         self._users.give_back(place.user)
+
+
+@contextlib.asynccontextmanager
+async def _turn(turns: asyncio.Semaphore) -> AsyncIterator[None]:
+    """One of the starts at once; for a while only, or functions that never listen would keep all others from it."""
+    await turns.acquire()
+    held = True
+
+    def let_go() -> None:
+        nonlocal held
+        if held:
+            held = False
+            turns.release()
+
+    timer = asyncio.get_running_loop().call_later(TURN_SECONDS, let_go)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        let_go()
 
 
 async def _listens(port: int) -> None:

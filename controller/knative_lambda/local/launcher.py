@@ -25,6 +25,8 @@ def main(fields: Iterator[str]) -> None:
         _limit(next(fields), int(next(fields)))
     command = [next(fields) for _ in range(int(next(fields)))]
     environment = dict(next(fields).partition("=")[::2] for _ in range(int(next(fields))))
+    if next(fields, "") != "whole":
+        raise ValueError("the orders are not whole")
     os.umask(0o077)
     if user:
         _become(int(user))
@@ -71,6 +73,6 @@ def _close_input() -> None:
 if __name__ == "__main__":
     try:
         main(iter(sys.stdin.buffer.read().decode(errors="surrogateescape").split("\0")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StopIteration, RuntimeError) as error:
         sys.stderr.write(f"cannot start: {error}\n")
         sys.exit(127)

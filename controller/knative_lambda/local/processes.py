@@ -25,6 +25,8 @@ from knative_lambda.local.limits import Limits
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 RECORD = "process.json"
+WHOLE = "whole"
+"""The last of the launcher's fields: orders that were cut off are not followed."""
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LAST_WORDS = 1.0
 """Seconds in which what an ended process printed must have arrived; a child that holds the pipe is not waited for."""
@@ -160,7 +162,11 @@ async def spawn(launch: Launch, *, home: Path, output: Callable[[bytes], None]) 
     finally:
         os.close(writing)
     child = Child(process, tap, home)
-    await _order(process, launch)
+    try:
+        await _order(process, launch)
+    except BaseException:
+        await asyncio.shield(child.kill())
+        raise
     return child
 
 
@@ -184,6 +190,7 @@ def orders(launch: Launch, *, parent: int) -> Iterator[str]:
     yield from launch.command
     yield str(len(launch.environment))
     yield from (f"{name}={value}" for name, value in launch.environment.items())
+    yield WHOLE
 
 
 # ---- folders and records ----

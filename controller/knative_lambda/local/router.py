@@ -158,8 +158,9 @@ class _Upload:
 
 
 async def _write(reply: Reply, method: str, send: Send, *, close: bool) -> None:
+    """The listener writes the date itself, and a second one would be wrong."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
-    headers = [(name, value.strip()) for name, value in headers if _is_valid(name, value)]
+    headers = [(name, value.strip()) for name, value in headers if name != b"date" and _is_valid(name, value)]
     if reply.status not in EMPTY and method != "HEAD":
         headers.append((b"content-length", str(len(reply.body)).encode()))
     if close:

@@ -44,6 +44,17 @@ def test_a_command_or_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert launch(tmp_path / "none", sys.executable).endswith("127")
 
 
+def test_orders_that_were_cut_off_are_not_followed(tmp_path: Path) -> None:
+    order = Launch(("/bin/echo", "followed"), {"A": "1"}, tmp_path, Limits(0, DEFAULT_SCRATCH, 0))
+    fields = list(processes.orders(order, parent=os.getpid()))
+    for length in range(len(fields)):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(LAUNCHER)], input="\0".join(fields[:length]).encode(), capture_output=True,
+            check=False, timeout=20, env={},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (127, b"")
+
+
 def test_limits_are_those_of_the_function_with_room() -> None:
     limits = Limits(memory=64 << 20, scratch=1000, tasks=10, others=500).resource_limits()
     assert limits["RLIMIT_DATA"] == (64 << 20) + DATA_ROOM
