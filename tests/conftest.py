@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ("tests.testbed.fixtures",)
 
 ROOT = Path(__file__).parent
-TIERS = ("unit", "scenarios", "contract", "testbed", "apiserver", "chart", "knative")
+TIERS = ("unit", "scenarios", "contract", "local", "testbed", "apiserver", "chart", "knative")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -60,6 +61,7 @@ def dev(
 
     Ctrl-C ends every process. Exit codes: 0 ended by ctrl-C, 2 it could not start.
     """
+    _check_installed()
     from knative_lambda.local.dev import DevError, Options
     from knative_lambda.local.origin import OriginError
     from knative_lambda.local.state import default_state
@@ -80,6 +82,12 @@ def dev(
         asyncio.run(_run(options, as_json=as_json, log=log))
     except (DevError, OriginError, WorkTreeError) as error:
         raise Fault(str(error)) from error
+
+
+def _check_installed() -> None:
+    for needed in ("cryptography", "watchdog"):
+        if importlib.util.find_spec(needed) is None:
+            raise Fault(f"local mode needs {needed}: pip install 'knative-lambda[local]'")
 
 
 async def _run(options: Options, *, as_json: bool, log: str | None) -> None:

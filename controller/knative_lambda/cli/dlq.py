@@ -1,16 +1,15 @@
-"""`kn-lambda dlq`: what functions could not take, in RabbitMQ: list, show, replay, purge."""
+"""`kn-lambda dlq`: what functions could not take: list, show, replay, purge."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from knative_lambda.cli import letters
+from knative_lambda.cli import clusters, letters
+from knative_lambda.cli.desk import Desk
 from knative_lambda.cli.failures import FOUND, Fault
 from knative_lambda.cli.output import Form, Output, console, write_json
 from knative_lambda.events.resending import Mode
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from knative_lambda.cli.replaying import Outcome
     from knative_lambda.events.mailbox import Mailbox
 
-HELP = """What functions could not take, kept in RabbitMQ: list, show, replay or purge it.
+HELP = """What functions could not take, kept in RabbitMQ or by local mode: list, show, replay or purge it.
 
 \b
 export KN_LAMBDA_RABBITMQ=amqp://user:password@localhost:5672/
@@ -27,6 +26,7 @@ kn-lambda dlq list                       how many letters wait
 kn-lambda dlq show shop/orders           what is in the oldest, and why
 kn-lambda dlq replay shop/orders         send them to the function again
 kn-lambda dlq purge shop/orders          remove them for good
+kn-lambda dlq list --local               those of kn-lambda dev
 
 Exit codes: 0 done, 1 letters are left, 2 usage error, or RabbitMQ or the cluster cannot be asked, 130 interrupted.
 """
@@ -58,6 +58,9 @@ Kubeconfig = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Cluster to ask; $KUBECONFIG or ~/.kube/config by default.")
 ]
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
+StateDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="State folder of a local mode, which need not run any more.")
+]
 
 
 @dlq.command("list")
@@ -69,6 +72,8 @@ def list_queues(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     rabbitmq: RabbitMQ = None,
+    local: clusters.Local = False,
+    state_dir: StateDir = None,
     output: Output = Form.TEXT,
 ) -> None:
     """Count the dead letters of functions, and those in the catch-all queue.
@@ -90,11 +95,12 @@ def list_queues(
     if functions:
         rows = [letters.Row(place) for place in functions] + rows
     queues = {row.place: letters.queue_of(row.place) for row in rows}
-    address = _named(rabbitmq)
+    desk = Desk(rabbitmq, kubeconfig, context, local, state_dir)
+    desk.check()
     if not functions:
-        rows = _of_cluster(namespace, kubeconfig=kubeconfig, context=context) + rows
+        rows = _of_cluster(namespace, desk) + rows
         queues = {row.place: letters.queue_of(row.place) for row in rows}
-    with _mailbox(address) as mailbox:
+    with desk.mailbox() as mailbox:
         depths = {place: mailbox.depth(queue) for place, queue in queues.items()}
     if output is Form.JSON:
         write_json([row.told(depths[row.place]) for row in rows])
@@ -107,6 +113,8 @@ def list_queues(
 def show(
     place: Place,
     rabbitmq: RabbitMQ = None,
+    local: clusters.Local = False,
+    state_dir: StateDir = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 10,
     output: Output = Form.TEXT,
 ) -> None:
@@ -124,7 +132,7 @@ def show(
 
     Exit codes: 0 shown, or there is none, 2 no such queue, or RabbitMQ cannot be asked.
     """
-    with _mailbox(_named(rabbitmq)) as mailbox:
+    with Desk(rabbitmq, local=local, state_dir=state_dir).mailbox() as mailbox:
         found = mailbox.peek(_existing(mailbox, place), limit)
     told = [letters.told(letter) for letter in found]
     if output is Form.JSON:
@@ -142,6 +150,8 @@ def replay(
         str | None, typer.Option(metavar="URL", help="Where to send them; the function's own address by default.")
     ] = None,
     rabbitmq: RabbitMQ = None,
+    local: clusters.Local = False,
+    state_dir: StateDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Letters per second; 0 is unlimited.")] = 50.0,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds that one delivery may take.")] = 30.0,
@@ -177,9 +187,10 @@ def replay(
     letters.queue_of(place)
     pace = replaying.Pace(rate=rate, give_up_after=give_up_after)
     given = address(to) if to else None
-    server = _named(rabbitmq)
-    url = given or address(_own_address(place, kubeconfig=kubeconfig, context=context))
-    with _mailbox(server) as mailbox, Target(url, timeout=timeout, mode=mode) as target:
+    desk = Desk(rabbitmq, kubeconfig, context, local, state_dir)
+    desk.check()
+    url = given or address(_own_address(place, desk))
+    with desk.mailbox() as mailbox, Target(url, timeout=timeout, mode=mode) as target:
         queue = _existing(mailbox, place)
         count = min(mailbox.depth(queue) or 0, limit or sys.maxsize)
         if dry_run:
@@ -194,6 +205,8 @@ def replay(
 def purge(
     place: Place,
     rabbitmq: RabbitMQ = None,
+    local: clusters.Local = False,
+    state_dir: StateDir = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can answer.")] = False,
     output: Output = Form.TEXT,
 ) -> None:
@@ -207,7 +220,7 @@ def purge(
     """
     if not yes and not sys.stdin.isatty():
         raise Fault("nobody can be asked here (stdin is no terminal): give --yes to remove letters for good")
-    with _mailbox(_named(rabbitmq)) as mailbox:
+    with Desk(rabbitmq, local=local, state_dir=state_dir).mailbox() as mailbox:
         queue = _existing(mailbox, place)
         waiting = letters.count(mailbox.depth(queue) or 0)
         if not yes and not typer.confirm(f"Remove {waiting} of {place} for good?", err=True):
@@ -216,10 +229,10 @@ def purge(
     _tell({"removed": removed}, f"{removed} removed", output)
 
 
-def _of_cluster(namespace: str | None, *, kubeconfig: Path | None, context: str | None) -> list[letters.Row]:
+def _of_cluster(namespace: str | None, desk: Desk) -> list[letters.Row]:
     from knative_lambda.cli import deployed
 
-    found = deployed.Place(kubeconfig, context).ask(
+    found = desk.place().ask(
         lambda cluster: deployed.listening(cluster, namespace),
         instead="name the functions, then no cluster is needed: kn-lambda dlq list NAMESPACE/FUNCTION",
     )
@@ -229,12 +242,12 @@ def _of_cluster(namespace: str | None, *, kubeconfig: Path | None, context: str 
     ]
 
 
-def _own_address(place: str, *, kubeconfig: Path | None, context: str | None) -> str:
+def _own_address(place: str, desk: Desk) -> str:
     from knative_lambda.cli import deployed
 
     if place == letters.CATCH_ALL:
         raise Fault("catch-all holds letters of many functions: say where they shall go, with --to URL")
-    return deployed.Place(kubeconfig, context).ask(
+    return desk.place().ask(
         lambda cluster: deployed.url(cluster, letters.key_of(place)),
         instead="say where the letters shall go, then no cluster is needed: --to URL",
     )
@@ -262,25 +275,7 @@ def _tell(counts: dict[str, int | str], line: str, output: Form) -> None:
 def _existing(mailbox: Mailbox, place: str) -> str:
     queue = letters.queue_of(place)
     if mailbox.depth(queue) is None:
-        raise Fault(f"{place} has no dead-letter queue: RabbitMQ knows no {queue}; is the virtual host the right one?")
+        raise Fault(
+            f"{place} has no dead-letter queue: there is no {queue}; is the virtual host the right one?"
+        )
     return queue
-
-
-def _named(url: str | None) -> str:
-    if not url:
-        raise Fault("no RabbitMQ is named: set KN_LAMBDA_RABBITMQ=amqp://user:password@host:5672/, or give --rabbitmq")
-    return url
-
-
-@contextlib.contextmanager
-def _mailbox(url: str) -> Iterator[Mailbox]:
-    from knative_lambda.events.rabbitmq_mailbox import RabbitMQMailbox
-
-    try:
-        mailbox = RabbitMQMailbox(url)
-    except ValueError as error:
-        raise Fault(str(error)) from error
-    try:
-        yield mailbox
-    finally:
-        mailbox.close()

@@ -11,6 +11,7 @@ import aiohttp
 
 from knative_lambda.cli.failures import Fault
 from knative_lambda.cli.output import printable
+from knative_lambda.cli.posting import Loopback
 from knative_lambda.events.encoding import InvalidEvent
 from knative_lambda.events.mailbox import Parked
 from knative_lambda.events.resending import Message, Mode, message
@@ -71,7 +72,7 @@ class Target:
 
     async def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=IDLE_SECONDS, resolver=Loopback()),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             headers={"user-agent": "kn-lambda"},
             auto_decompress=False,

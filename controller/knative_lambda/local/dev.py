@@ -19,16 +19,18 @@ from pathlib import Path
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from knative_lambda.api import crd, kinds, meta
-from knative_lambda.api.meta import Key
-from knative_lambda.cluster.memory import MemoryCluster
+from knative_lambda.api import crd, function, kinds, meta, repository
+from knative_lambda.api.meta import Key, Kind
+from knative_lambda.cluster.memory import MemoryCluster, Validator
+from knative_lambda.events.sqlite import StateError
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import Clock
-from knative_lambda.local import gitserve, kubeaccess, kubeapi, origin, state
+from knative_lambda.local import gitserve, kubeaccess, origin, state
 from knative_lambda.local.broker import BrokerOptions, LocalBroker
 from knative_lambda.local.builder import HostBuilder
 from knative_lambda.local.heard import Heard, HeardBus
-from knative_lambda.local.images import ImageStore
+from knative_lambda.local.images import ImageStore, StoreTaken
+from knative_lambda.local.kubeapi import KubeApi
 from knative_lambda.local.origin import Origin
 from knative_lambda.local.server import ProcessServer, ServerOptions
 from knative_lambda.machinery.process import Service
@@ -44,6 +46,11 @@ from knative_lambda.wiring.ports import Ports
 INSTALLED = (
     kinds.NAMESPACE, kinds.SERVICE, kinds.TRIGGER, kinds.BROKER, kinds.RABBITMQ_BROKER_CONFIG,
 )  # fmt: skip
+VALIDATORS: dict[Kind, Validator] = {
+    kinds.LAMBDA_FUNCTION: function.parse,
+    kinds.FUNCTION_REPOSITORY: repository.parse,
+}
+"""What CEL rules say on a real API server."""
 LOOPBACK_HOST = "127.0.0.1"
 LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 
@@ -98,7 +105,10 @@ async def run(options: Options, *, stop: asyncio.Event, screen: Screen) -> None:
         found = await asyncio.to_thread(origin.of, options.place, state=options.state, watch=options.watch)
         port = sock.getsockname()[1]
         played = partial(_played, options, found, sock, screen)
-        await controller.run(_settings(options, port), stop=stop, connect=played)
+        try:
+            await controller.run(_settings(options, port), stop=stop, connect=played)
+        except (StateError, StoreTaken) as error:
+            raise DevError(str(error)) from error
 
 
 def _settings(options: Options, port: int) -> Settings:
@@ -133,7 +143,7 @@ async def _played(
 ) -> AsyncIterator[Connections]:
     """The connections of a controller whose cluster is this process."""
     async with AsyncExitStack() as stack:
-        cluster = MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=INSTALLED)
+        cluster = MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=INSTALLED, validators=VALIDATORS)
         stack.push_async_callback(cluster.close)
         heard = Heard()
         bus = HeardBus(operations.measured(adapters.bus(settings, clock=clock)), heard)
@@ -141,7 +151,7 @@ async def _played(
         await bus.start()
         checkout = adapters.checkout(settings)
         stack.push_async_callback(checkout.close)
-        letters = SqliteLetters(options.state / "letters.db", clock=clock)
+        letters = SqliteLetters(state.letters(options.state), clock=clock)
         stack.push_async_callback(letters.close)
         players = _Players(options, settings, cluster, letters, heard, sock, clock)
         stage = Stage(options, players.url, Key(options.namespace, found.name), cluster, players.server, heard)
@@ -201,15 +211,17 @@ class _Players:
         file = self._options.state / state.KUBECONFIG
         kubeaccess.write_private(file, text.encode())
         stack.callback(file.unlink, missing_ok=True)
-        app = Starlette(routes=kubeapi.routes(self._cluster, access, clock=self._clock))
+        api = KubeApi(self._cluster, access, clock=self._clock)
         listener = Listener("objects", LOOPBACK_HOST, port, certificate=access.certificate, key=access.key)
-        return Service("http objects", partial(http.serve, listener, app, sock), patience=20.0)
+        return Service("http objects", partial(api.serve, listener, sock), patience=20.0)
 
 
 async def _follow(stage: Stage, found: Origin, clock: Clock) -> None:
     """Makes the FunctionRepository, and asks gitsync to look whenever there is another commit."""
     async with origin.changes(found) as changed:
         last = await _newest(found)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.options.namespace}}
+        await stage.cluster.apply(kinds.NAMESPACE, namespace)
         await stage.cluster.apply(kinds.FUNCTION_REPOSITORY, _repository(stage, found))
         while True:
             await origin.settled(changed)

@@ -94,8 +94,9 @@ async def _said(git_dir: Path, request: Request, body: bytes, *, advertise: bool
             process.stdin.close()
             while part := await process.stdout.read(CHUNK):
                 yield part
+            await process.wait()
         finally:
-            if process.returncode is None:
+            if process.returncode is None:  # whoever asked has gone
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-            await process.wait()
+                await process.wait()

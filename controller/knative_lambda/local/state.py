@@ -92,3 +92,8 @@ def function_logs(state: Path, service: Key) -> Path:
 def build_logs(state: Path) -> Path:
     """Holds one folder per namespace of build Jobs; see build_log.place."""
     return state / "builds"
+
+
+def letters(state: Path) -> Path:
+    """The file of the dead letters."""
+    return state / "letters.db"

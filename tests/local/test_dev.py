@@ -1,0 +1,173 @@
+"""A newcomer's first minutes with `kn-lambda dev`: real functions, real saves, no cluster."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.local.dev_process import COMMAND, Dev, environment
+
+EXAMPLES = Path(__file__).parents[2] / "functions-example-repo"
+FAILING = 'def handler(event):\n    raise RuntimeError("the warehouse is closed")\n'
+MENDED = 'def handler(event):\n    print(f"order taken: {event.data}", flush=True)\n'
+ORDER = "com.example.order.placed"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: what one test built, the next one finds."""
+    return tmp_path_factory.mktemp("dev") / "state"
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    copy = tmp_path / "functions-example-repo"
+    shutil.copytree(EXAMPLES, copy)
+    return copy
+
+
+@pytest.fixture
+def dev(examples: Path, state: Path) -> Iterator[Dev]:
+    with Dev(examples, state, "--backoff", "0.02") as running:
+        yield running
+
+
+def processes_of(state: Path) -> list[str]:
+    """Command lines that name the state folder."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if str(state) in line and " dev " not in line]
+
+
+def test_whole_story_from_the_first_start_to_a_replayed_dead_letter(dev: Dev, examples: Path) -> None:
+    for name in ("hello-python", "hello-nodejs", "order-events", "inline-greeting"):
+        dev.ready(name)
+    assert dev.get("hello-python").text.strip() == "Hello from Python"
+    port = dev.url.rpartition(":")[2]
+    by_host = httpx.get(f"{dev.url}/", headers={"host": f"hello-nodejs.default.localhost:{port}"}, timeout=30)
+    assert by_host.text.strip() == "Hello from Node.js"
+
+    assert dev.send(ORDER, "order-1", {"number": 1}) == 202
+    dev.wait_for("delivery", what="delivered", id="order-1", function="default/order-events")
+
+    saved = dev.now()
+    (examples / "functions" / "order-events" / "main.py").write_text(FAILING)
+    dev.ready("order-events", after=saved)
+    assert dev.send(ORDER, "order-2", {"number": 2}) == 202
+    dev.wait_for("delivery", what="dead", id="order-2")
+    listed = dev.command("dlq", "list", "--state-dir", str(dev.state))
+    assert re.search(r"default/order-events\s+1\b", listed.stdout), listed
+    shown = dev.command("dlq", "show", "default/order-events", "--state-dir", str(dev.state))
+    assert "order-2" in shown.stdout
+
+    saved = dev.now()
+    (examples / "functions" / "order-events" / "main.py").write_text(MENDED)
+    dev.ready("order-events", after=saved)
+    replayed = dev.command("dlq", "replay", "default/order-events", "--state-dir", str(dev.state))
+    assert (replayed.returncode, replayed.stdout.strip()) == (0, "1 delivered, 0 left"), replayed
+    logs = dev.command("logs", "order-events", "--state-dir", str(dev.state))
+    assert "order taken: {'number': 2}" in logs.stdout, logs
+
+    assert dev.stop() == 0
+    assert processes_of(dev.state) == []
+
+
+def test_save_that_breaks_a_function_leaves_the_old_one_serving_and_says_why(dev: Dev, examples: Path) -> None:
+    dev.ready("hello-python")
+    saved = dev.now()
+    (examples / "functions" / "hello-python" / "main.py").write_text("def handler(request:\n")
+    failed = dev.wait_for("function", name="hello-python", phase="Failed", after=saved)
+    assert "SyntaxError" in failed["message"]
+    assert dev.get("hello-python").text.strip() == "Hello from Python"
+
+
+def test_deleted_function_is_gone_and_the_others_stay(dev: Dev, examples: Path) -> None:
+    dev.ready("hello-python")
+    dev.ready("hello-nodejs")
+    shutil.rmtree(examples / "functions" / "hello-nodejs")
+    dev.wait_for("deleted", name="hello-nodejs")
+    assert dev.get("hello-nodejs").status_code == 404
+    assert dev.get("hello-python").status_code == 200
+
+
+def test_bad_function_file_is_told_by_file_and_line(dev: Dev, examples: Path) -> None:
+    dev.ready("hello-python")
+    (examples / "functions" / "hello-python" / "function.yaml").write_text("spec:\n  runtime:\n    language: pyton\n")
+    told = dev.wait_for("problem")
+    assert "functions/hello-python/function.yaml:3" in told["message"]
+    assert "python" in told["message"]
+
+
+def test_kill_leaves_no_process_behind_once_it_is_started_again(dev: Dev, examples: Path) -> None:
+    dev.ready("hello-python")
+    assert dev.get("hello-python").status_code == 200
+    dev.process.kill()
+    dev.process.wait(10)
+    with Dev(examples, dev.state) as again:
+        again.ready("hello-python", after=0)
+        assert again.stop(signal.SIGTERM) == 0
+    assert processes_of(dev.state) == []
+
+
+def test_second_one_on_the_same_state_and_a_taken_port_are_told(dev: Dev, examples: Path, tmp_path: Path) -> None:
+    port = dev.url.rpartition(":")[2]
+    twice = dev.command("dev", str(examples), "--state-dir", str(dev.state), "--port", "0")
+    assert twice.returncode == 2
+    assert "runs already" in twice.stderr
+    taken = dev.command("dev", str(examples), "--state-dir", str(tmp_path / "other"), "--port", port)
+    assert taken.returncode == 2
+    assert f"port {port}" in taken.stderr
+    assert "--port" in taken.stderr
+
+
+def test_commit_is_what_counts_without_watching(examples: Path, state: Path) -> None:
+    def git(*arguments: str) -> None:
+        author = ("-c", "user.name=dev", "-c", "user.email=dev@localhost")
+        subprocess.run(["git", "-C", str(examples), *author, *arguments], check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "first")
+    with Dev(examples, state, "--no-watch") as dev:
+        dev.ready("hello-python")
+        (examples / "functions" / "hello-python" / "main.py").write_text('def handler(request):\n    return "second"\n')
+        time.sleep(1.0)
+        assert dev.get("hello-python").text.strip() == "Hello from Python"
+        saved = dev.now()
+        git("commit", "--quiet", "--all", "-m", "second")
+        dev.ready("hello-python", after=saved)
+        assert dev.get("hello-python").text.strip() == "second"
+
+
+def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "dev", str(examples), "--state-dir", str(state), "--port", "0"]
+    shown = ""
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment() | {"TERM": "xterm", "COLUMNS": "120"}
+    ) as process:
+        os.close(theirs)
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not re.search(r"hello-python .*Ready", shown):
+                if select.select([ours], [], [], 0.5)[0]:
+                    shown += os.read(ours, 65536).decode(errors="replace")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "function" in plain
+    assert re.search(r"hello-python\s*│ Ready", plain), plain[-3000:]
+    assert "ctrl-C ends" in plain
