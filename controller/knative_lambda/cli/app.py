@@ -96,6 +96,11 @@ def run(arguments: list[str], *, program: str) -> int:
     except BrokenPipeError:
         _close_stdout()
         return OK
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        _close_stdout()  # typer ends the process itself when it was a command that met the closed pipe
+        return OK
     except typer.Abort:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place that can turn an error into a line for a person
