@@ -54,7 +54,7 @@ class LocalImage:
     digest: str
     """With its `sha256:`."""
     folder: Path
-    """Holds `runtime` (the shim) and `function` (the user's code); nobody may write there."""
+    """Holds `runtime` (the shim) and `function` (the user's code), read-only files that functions share."""
     command: tuple[str, ...]
     env: Mapping[str, str]
     """What the command needs beside PATH, HOME and PORT."""
@@ -175,8 +175,6 @@ class ImageStore:
         layer.fill(Place(made, final, parent), terms)
         shared = trees.inodes(parent) if parent is not None else {}
         size = sum(size for inode, size in trees.inodes(made).items() if inode not in shared)
-        trees.protect(made, files=False)
-        made.chmod(0o555)
         self._settle(folder, self._layer(layer.key), _Note(bytes=size))
 
     # ---- images ----
@@ -212,8 +210,7 @@ class ImageStore:
             env={name: self._anywhere(value) for name, value in launch.env.items()},
             layers=tuple(layer.key for layer in plan.layers),
         )
-        trees.protect(app, files=True)
-        app.chmod(0o555)
+        trees.protect(app)
         self._settle(folder, self._image(digest), note)
 
     def _settle(self, folder: Path, final: Path, note: _Note) -> None:

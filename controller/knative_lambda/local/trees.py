@@ -55,8 +55,6 @@ def inodes(root: Path) -> dict[Inode, int]:
 def linked_copy(source: Path, into: Path) -> None:
     """`source` again as the new folder `into`, its files being the same files where the file system can do that."""
     shutil.copytree(source, into, symlinks=True, copy_function=_linked)
-    for folder in _folders(into):
-        folder.chmod(folder.stat().st_mode | stat.S_IWUSR)
 
 
 def _linked(source: str, into: str) -> None:
@@ -80,19 +78,16 @@ def replaced(file: Path, old: Path, new: Path) -> None:
     made.replace(file)
 
 
-def protect(root: Path, *, files: bool) -> None:
-    """Takes the right to write from everything below `root`, `root` itself left out, which must still be moved.
-
-    Without `files`, for trees whose files may be an installer's cache at the same time, only folders.
-    """
+def protect(root: Path) -> None:
+    """Takes the right to write from every plain file. Folders keep it, or `rm -r` would fail for who owns them."""
     for path in _below(root):
         mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode) or (files and stat.S_ISREG(mode)):
+        if stat.S_ISREG(mode):
             path.chmod(stat.S_IMODE(mode) & ~_WRITE)
 
 
 def remove(root: Path) -> None:
-    """The folder with all that is in it, protected or not; nothing to do when it is not there."""
+    """The folder with all that is in it, whatever its rights; nothing to do when it is not there."""
     for attempt in range(_ATTEMPTS):
         with contextlib.suppress(OSError):
             for folder in (root, *_folders(root)):

@@ -19,7 +19,7 @@ from knative_lambda.local import build_log
 from knative_lambda.local.build_log import BuildLog
 from knative_lambda.local.commands import CommandFailed, Terms
 from knative_lambda.local.images import ImageStore, Workspace
-from knative_lambda.local.toolchains.base import Toolchain
+from knative_lambda.local.toolchains.base import Toolchain, ToolchainMissing
 from knative_lambda.resources import build_request
 from knative_lambda.resources.build_request import EXIT_REFUSED, BuildRequest, BuildRequestError
 from knative_lambda.resources.kaniko_job import CONTEXT_CONTAINER
@@ -112,12 +112,19 @@ class Workshop:
         request = self._laid_out(order, folder, terms)
         terms.check()
         try:
-            plan = self._toolchains[request.runtime.language].plan(folder, request.runtime)
+            plan = self._toolchain(request.runtime.language).plan(folder, request.runtime)
             for note in plan.notes:
                 terms.log.say(note)
             return space.put(plan, folder, terms)
         except CommandFailed as error:
             raise BuildFailed(error.tool, error.code, redact.text(error.message)) from error
+
+    def _toolchain(self, language: Language) -> Toolchain:
+        """A language may have images and no way to run without one."""
+        if language not in self._toolchains:
+            words = f"functions in {language.value} can only be built in a cluster by this release"
+            raise ToolchainMissing(language.value, words)
+        return self._toolchains[language]
 
     def _laid_out(self, order: Order, into: Path, terms: Terms) -> BuildRequest:
         seconds = min(self._limits.seconds, max(1, int(terms.left)))

@@ -10,7 +10,7 @@ import pytest
 from knative_lambda.api.function import Language, Runtime
 from knative_lambda.local.commands import cleaned
 from knative_lambda.local.images import ImageStore, LocalImage
-from knative_lambda.local.toolchains import machine
+from knative_lambda.local.toolchains import dockerfile, machine
 from knative_lambda.local.toolchains.base import Toolchain, ToolchainMissing
 from knative_lambda.local.toolchains.nodejs import NodejsToolchain
 from knative_lambda.local.toolchains.python import PythonToolchain, find_uv
@@ -211,5 +211,32 @@ def test_uv_is_found_on_path(tmp_path: Path) -> None:
     assert find_uv({"PATH": str(tmp_path)}) == str(found)
 
 
-def test_every_language_with_a_runtime_has_a_toolchain() -> None:
-    assert set(machine.toolchains(cleaned({}))) == set(catalog.RUNTIMES)
+def test_this_machine_has_python_and_nodejs() -> None:
+    assert set(machine.toolchains(cleaned({}))) >= {Language.PYTHON, Language.NODEJS}
+
+
+def test_language_without_a_toolchain_is_refused_by_name(posing: Posing) -> None:
+    shop = workbench.workshop(posing.store, posing.folder / "logs", uv(posing), Language.PYTHON)
+    with pytest.raises(BuildFailed, match="functions in nodejs can only be built in a cluster") as caught:
+        shop.build(order("exports.handler = () => 1;\n", language=Language.NODEJS))
+    assert caught.value.code == 127
+
+
+# ---- the Dockerfile ----
+
+
+@pytest.mark.parametrize("runtime", [Runtime(language=language) for language in catalog.RUNTIMES], ids=str)
+def test_every_dockerfile_says_how_its_functions_start(runtime: Runtime) -> None:
+    files = catalog.RUNTIMES[runtime.language].context_files(runtime)
+    assert len(dockerfile.command(files["Dockerfile"].decode())) > 0
+
+
+def test_start_names_this_machines_folder_where_the_image_has_its_own() -> None:
+    words = dockerfile.command('FROM x\nCMD ["a"]\nCMD ["python", "/app/runtime/shim.py", "--source=/app/x"]\n')
+    assert dockerfile.moved(words, Path("/here")) == ("python", "/here/runtime/shim.py", "--source=/here/x")
+
+
+@pytest.mark.parametrize("text", ["", "FROM x\n", "CMD python main.py\n"])
+def test_dockerfile_without_a_start_is_no_dockerfile_of_ours(text: str) -> None:
+    with pytest.raises(ValueError):
+        dockerfile.command(text)

@@ -51,7 +51,7 @@ def test_names_and_contents_do_not_run_into_each_other(tmp_path: Path) -> None:
 
 def test_linked_copy_costs_no_space_and_has_folders_of_its_own(tmp_path: Path) -> None:
     source = sample(tmp_path / "source")
-    trees.protect(source, files=False)
+    trees.protect(source)
     trees.linked_copy(source, tmp_path / "copy")
     assert trees.inodes(tmp_path / "copy").keys() == trees.inodes(source).keys()
     assert (tmp_path / "copy" / "below" / "link").is_symlink()
@@ -70,12 +70,20 @@ def test_replacing_a_path_leaves_the_linked_file_alone(tmp_path: Path) -> None:
     assert (tmp_path / "source" / "pip").read_text() == "#!/old/place/bin/python\n"
 
 
-def test_protected_files_cannot_be_written_by_others_and_are_removed_all_the_same(tmp_path: Path) -> None:
+def test_protected_files_cannot_be_written_and_can_be_removed(tmp_path: Path) -> None:
     root = sample(tmp_path / "root")
-    trees.protect(root, files=True)
-    modes = [path.stat().st_mode & 0o222 for path in (root / "main.py", root / "below")]
+    trees.protect(root)
+    modes = {path.name: path.stat().st_mode & 0o222 for path in (root / "main.py", root / "run", root / "below")}
+    assert modes["main.py"] == modes["run"] == 0
+    assert modes["below"] != 0  # what cannot be deleted with rm is a nuisance
+    assert os.access(root / "run", os.X_OK)
+
+
+def test_folders_that_nobody_may_write_into_are_removed_all_the_same(tmp_path: Path) -> None:
+    root = sample(tmp_path / "root")
+    for folder in (root / "below", root):
+        folder.chmod(0o555)
     trees.remove(root)
-    assert modes == [0, 0]
     assert not root.exists()
 
 

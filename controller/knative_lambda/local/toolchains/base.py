@@ -14,6 +14,8 @@ from typing import Protocol
 from knative_lambda.api.function import Runtime
 from knative_lambda.local.commands import CommandFailed, Terms
 
+LOOPBACK = "127.0.0.1"
+"""Where functions listen."""
 NOT_FOUND = 127
 """What a shell says of a program that is not there."""
 

@@ -17,12 +17,12 @@ from knative_lambda.api.function import Language, Runtime
 from knative_lambda.kit import digest
 from knative_lambda.local import trees
 from knative_lambda.local.commands import Command, Terms, run
-from knative_lambda.local.toolchains.base import Launch, Layer, Place, Plan, ToolchainMissing
-from knative_lambda.runtimes.base import DEPENDENCIES, RUNTIME
+from knative_lambda.local.toolchains import dockerfile
+from knative_lambda.local.toolchains.base import LOOPBACK, Launch, Layer, Place, Plan, ToolchainMissing
+from knative_lambda.runtimes.base import DEPENDENCIES, DOCKERFILE, RUNTIME
 
 MODULES = "node_modules"
-SERVER = f"{RUNTIME}/{MODULES}/@google-cloud/functions-framework/build/src/main.js"
-LOOPBACK = f"{RUNTIME}/loopback.cjs"
+GUARD = f"{RUNTIME}/loopback.cjs"
 LAYOUT = "1"
 """Changes when layers are made in another way."""
 ADVICE = "install Node.js 20 or newer with npm (https://nodejs.org/en/download) and save the function again"
@@ -69,9 +69,9 @@ class NodejsToolchain:
         return Plan(
             runtime=f"{Language.NODEJS.value} {major}",
             layers=tuple(layers),
-            launch=partial(_launch, node),
+            launch=partial(_launch, node, dockerfile.command((context / DOCKERFILE).read_text())),
             links=links,
-            files={LOOPBACK: _loopback()},
+            files={GUARD: _loopback()},
             notes=() if runtime.release() == major else (differs,),
         )
 
@@ -124,10 +124,10 @@ def _asked(node: str, environment: Mapping[str, str]) -> str:
     return done.stdout.strip()
 
 
-def _launch(node: str, app: Path, _layers: Sequence[Path]) -> Launch:
-    """The Dockerfile's CMD, on loopback."""
-    options = [f"--source={app / RUNTIME}", "--target=dispatch", "--signature-type=http"]
-    return Launch((node, "--require", str(app / LOOPBACK), str(app / SERVER), *options), {"NODE_ENV": "production"})
+def _launch(node: str, words: Sequence[str], app: Path, _layers: Sequence[Path]) -> Launch:
+    """The Dockerfile's CMD by this machine's node, on loopback."""
+    command = (node, "--require", str(app / GUARD), *dockerfile.moved(words[1:], app))
+    return Launch(command, {"HOST": LOOPBACK, "NODE_ENV": "production"})
 
 
 def _loopback() -> bytes:

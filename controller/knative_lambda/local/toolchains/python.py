@@ -18,8 +18,9 @@ from knative_lambda.api.function import Language, Runtime
 from knative_lambda.kit import digest
 from knative_lambda.local import trees
 from knative_lambda.local.commands import Command, CommandFailed, Terms, run
-from knative_lambda.local.toolchains.base import Launch, Layer, Place, Plan
-from knative_lambda.runtimes.base import DEPENDENCIES, RUNTIME
+from knative_lambda.local.toolchains import dockerfile
+from knative_lambda.local.toolchains.base import LOOPBACK, Launch, Layer, Place, Plan
+from knative_lambda.runtimes.base import DEPENDENCIES, DOCKERFILE, RUNTIME
 
 SHIM = f"{RUNTIME}/knative_lambda_shim.py"
 PINS = f"{RUNTIME}/requirements.txt"
@@ -63,7 +64,7 @@ class PythonToolchain:
         return Plan(
             runtime=f"{Language.PYTHON.value} {here}",
             layers=(layer,),
-            launch=_launch,
+            launch=partial(_launch, dockerfile.command((context / DOCKERFILE).read_text())),
             notes=() if runtime.release() == here else (differs,),
         )
 
@@ -111,11 +112,10 @@ def find_uv(environment: Mapping[str, str]) -> str | None:
     return shutil.which("uv", path=environment.get("PATH", "")) or (str(beside) if beside.is_file() else None)
 
 
-def _launch(app: Path, layers: Sequence[Path]) -> Launch:
-    """The Dockerfile's CMD, on loopback."""
-    options = ["--target=dispatch", "--signature-type=http"]
-    command = (str(_interpreter(layers[0])), "-m", "functions_framework", f"--source={app / SHIM}", *options)
-    return Launch(command, {"HOST": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"})
+def _launch(words: Sequence[str], app: Path, layers: Sequence[Path]) -> Launch:
+    """The Dockerfile's CMD by the layer's own interpreter, on loopback."""
+    command = (str(_interpreter(layers[0])), *dockerfile.moved(words[1:], app))
+    return Launch(command, {"HOST": LOOPBACK, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"})
 
 
 def _interpreter(layer: Path) -> Path:
