@@ -50,7 +50,7 @@ def handler(event):
             "import functions_framework\n@functions_framework.cloud_event\ndef handler(it):\n    assert it['type']\n"
         ),
         "absent": "def other(event):\n    return 1\n",
-        "two": "def handler(event, context):\n    return 1\n",
+        "three": "def handler(event, context, more):\n    return 1\n",
     },
     Language.NODEJS: {
         "event": """
@@ -90,12 +90,10 @@ class Installed:
 
     def command(self, root: Path) -> list[str]:
         """What the Dockerfile's CMD says, with this machine's interpreter."""
-        options = ["--target=dispatch", "--signature-type=http"]
+        runtime = root / "runtime"
         if self.language is Language.PYTHON:
-            source = root / "runtime" / "knative_lambda_shim.py"
-            return [_bare_python(), "-s", "-m", "functions_framework", f"--source={source}", *options]
-        main = "node_modules/@google-cloud/functions-framework/build/src/main.js"
-        return ["node", str(root / "runtime" / main), f"--source={root / 'runtime'}", *options]
+            return [_bare_python(), "-s", str(runtime / "knative_lambda_shim.py"), "serve"]
+        return ["node", str(runtime / "knative-lambda-shim.cjs")]
 
     def environment(self, root: Path, port: int) -> dict[str, str]:
         return {
@@ -318,9 +316,10 @@ def test_decorated_python_takes_events_only(serve: Serve) -> None:
 
 
 @python_only
-def test_python_handler_of_two_parameters_is_refused_at_start(installed: Installed, run: processes.Run) -> None:
-    root = run.directory("python-two")
-    installed.lay_out(root, {"main.py": CODE[Language.PYTHON]["two"]})
+def test_python_handler_of_three_parameters_is_refused_at_start(installed: Installed, run: processes.Run) -> None:
+    root = run.directory("python-three")
+    installed.lay_out(root, {"main.py": CODE[Language.PYTHON]["three"]})
     server = run.start(root.name, installed.command(root), env=installed.environment(root, processes.free_port()))
     assert server.wait(60) != 0
     assert "one argument" in server.tail()
+    assert "it has 3" in server.tail()

@@ -1,69 +1,112 @@
 /**
- * Hands each request to the user's function; runs inside the function's image, under functions-framework.
+ * Hands each request to the user's function; runs inside the function's image, on the server of functions-framework.
  *
- * runtime.json beside this file names module and function, the user's code lies in ../function. A handler of one
- * parameter gets the CloudEvent when the request is one, else the HTTP request (of express); a handler of two gets
- * (request, response) always and answers itself. It may be async. What a handler of one parameter returns is the
- * answer: nothing is 204, a CloudEvent is sent as one (a Broker takes it as the reply), text and buffers go as they
- * are, everything else as JSON.
+ * runtime.json beside this file names module and function, the user's code lies in ../function. docs/functions.md is
+ * the contract. In short: `handler(event)` or `handler(event, context)`, where the event is the CloudEvent when the
+ * request is one, else the HTTP request (of express); any other handler of two parameters gets (request, response) and
+ * answers itself. What a handler returns is the answer: nothing is 204, a CloudEvent is sent as one (a Broker takes it
+ * as the reply), a web Response brings its own status and headers, text and bytes go as they are, all else as JSON.
+ * What it throws is a 500 with an id; the stack is in the log only, under that id.
  */
 'use strict';
 
 const fs = require('node:fs');
 const path = require('node:path');
+const { randomBytes } = require('node:crypto');
 const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
+const { inspect } = require('node:util');
 const functions = require('@google-cloud/functions-framework');
+const { getTestServer } = require('@google-cloud/functions-framework/testing');
 
 const ROOT = path.join(path.dirname(__dirname), 'function');
-const ENTRY = JSON.parse(fs.readFileSync(path.join(__dirname, 'runtime.json'), 'utf8'));
+const TARGET = 'knative-lambda-dispatch';
 const HEALTH = ['/health/liveness', '/health/readiness'];
 const REQUIRED = ['specversion', 'id', 'source', 'type'];
+const SPECVERSIONS = ['1.0', '0.3'];
 const STRUCTURED = 'application/cloudevents+json';
+const CONTEXT = /^(?:_?(?:context|ctx)\b|\{)/;
+const ALLOWED = 'object, array, string, number, boolean, Buffer, CloudEvent, Response, nothing';
+/** Milliseconds that answers get to leave when the process must end. */
+const LAST_WORDS = 200;
+
+/** A request that says it is a CloudEvent and is none; the text is for its sender. */
+class NotAnEvent extends Error {}
+
+/** What the handler returned cannot be sent; the text is for the log. */
+class Unanswerable extends Error {}
+
+const running = new Set();
+let handler, answersItself, server;
+let stopping = false;
 
 /** The user's function: an export of that name, or one registered with the user's own functions-framework. */
 async function load() {
+  const entry = JSON.parse(fs.readFileSync(path.join(__dirname, 'runtime.json'), 'utf8'));
   process.chdir(ROOT);
-  const file = ENTRY.files.map((name) => path.join(ROOT, name)).find((name) => fs.existsSync(name));
-  if (file === undefined) throw new Error(`none of ${ENTRY.files.join(', ')} is there`);
+  const file = entry.files.map((name) => path.join(ROOT, name)).find((name) => fs.existsSync(name));
+  if (file === undefined) throw new Error(`none of ${entry.files.join(', ')} is there`);
   const exported = await import(pathToFileURL(file).href);
-  const found = exported[ENTRY.function] ?? exported.default?.[ENTRY.function] ?? registered(file);
-  if (typeof found !== 'function') throw new Error(`${path.basename(file)} exports no function ${ENTRY.function}`);
+  const found = exported[entry.function] ?? exported.default?.[entry.function] ?? registered(file, entry.function);
+  if (typeof found !== 'function') {
+    const others = Object.keys({ ...exported.default, ...exported }).filter((name) => typeof exported[name] === 'function');
+    throw new Error(`${path.basename(file)} exports no function ${entry.function}; it has: ${others.join(', ') || 'none'}`);
+  }
   return found;
 }
 
-function registered(file) {
+function registered(file, name) {
   let testing;
   try {
     testing = createRequire(file)('@google-cloud/functions-framework/testing');
   } catch {
     return undefined; // the function does not use it
   }
-  return testing.getFunction(ENTRY.function);
+  return testing.getFunction(name);
 }
 
-const loading = load().catch((error) => {
-  console.error(`the function cannot be loaded: ${error.stack ?? error}`);
-  process.exit(1);
-});
+/** Whether a handler is one of (request, response); a second parameter named context, or taken apart, says no. */
+function takesResponse(given) {
+  if (given.length < 2) return false;
+  const text = Function.prototype.toString.call(given).replace(/\/\*[^]*?\*\/|\/\/.*$/gm, '');
+  return !CONTEXT.test(secondParameter(text.slice(text.indexOf('(') + 1)));
+}
+
+function secondParameter(text) {
+  let depth = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    if (depth === 0 && text[at] === ',') return text.slice(at + 1).trim();
+    if ('([{'.includes(text[at])) depth += 1;
+    if (')]}'.includes(text[at])) depth -= 1;
+  }
+  return '';
+}
 
 /** The CloudEvent that the request carries, undefined when it carries none; the content type decides. */
 function eventOf(request) {
-  const contentType = (request.header('content-type') ?? '').split(';')[0].trim().toLowerCase();
+  const contentType = mediaType(request);
   let event;
   if (contentType === STRUCTURED) {
-    event = request.body;
-  } else if (request.header('ce-specversion') !== undefined) {
+    event = structured(request.body);
+  } else if (REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined)) {
     event = binary(request, contentType);
   } else {
     return undefined;
   }
-  const missing = REQUIRED.filter((name) => typeof event?.[name] !== 'string' || event[name] === '');
-  if (missing.length > 0) throw new NotAnEvent(`not a CloudEvent: ${missing.join(', ')} missing`);
+  check(event);
   return event;
 }
 
-class NotAnEvent extends Error {}
+function mediaType(request) {
+  return (request.header('content-type') ?? '').split(';')[0].trim().toLowerCase();
+}
+
+function structured(body) {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new NotAnEvent('the body is not a JSON object');
+  }
+  return typeof body.data_base64 === 'string' ? { ...body, data: Buffer.from(body.data_base64, 'base64') } : body;
+}
 
 function binary(request, contentType) {
   const event = {};
@@ -72,14 +115,34 @@ function binary(request, contentType) {
   }
   if (contentType !== '') event.datacontenttype = request.header('content-type');
   const empty = request.rawBody === undefined || request.rawBody.length === 0;
-  return empty ? event : { ...event, data: request.body };
+  return empty ? event : { ...event, data: dataOf(request.body, contentType) };
+}
+
+/** The framework parses application/json only. */
+function dataOf(body, contentType) {
+  if (!contentType.endsWith('+json') || !Buffer.isBuffer(body)) return body;
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new NotAnEvent(`the data is not JSON (${error.message})`);
+  }
 }
 
 function decoded(value) {
   try {
     return decodeURIComponent(value);
   } catch {
-    throw new NotAnEvent('not a CloudEvent: a header is not percent-encoded UTF-8');
+    throw new NotAnEvent('a header is not percent-encoded UTF-8');
+  }
+}
+
+function check(event) {
+  const missing = REQUIRED.filter((name) => (event[name] ?? '') === '');
+  if (missing.length > 0) throw new NotAnEvent(`${missing.join(', ')} missing`);
+  const wrong = REQUIRED.filter((name) => typeof event[name] !== 'string');
+  if (wrong.length > 0) throw new NotAnEvent(`${wrong.join(', ')} must be text`);
+  if (!SPECVERSIONS.includes(event.specversion)) {
+    throw new NotAnEvent(`specversion ${event.specversion} is not one of ${SPECVERSIONS.join(', ')}`);
   }
 }
 
@@ -87,38 +150,181 @@ function isEvent(value) {
   return typeof value === 'object' && value !== null && REQUIRED.every((name) => typeof value[name] === 'string');
 }
 
-function send(response, result) {
+/** The web's Response, of Node.js or of a package: known by its shape, for naming the global one costs a cold start. */
+function isResponse(value) {
+  return typeof value?.arrayBuffer === 'function' && typeof value.status === 'number' && value.headers !== undefined;
+}
+
+async function send(response, result) {
   if (result === undefined || result === null) {
     response.status(204).end();
+  } else if (isResponse(result)) {
+    await sendResponse(response, result);
   } else if (isEvent(result)) {
-    response.set('content-type', STRUCTURED).send(JSON.stringify(result));
-  } else if (typeof result === 'string' || Buffer.isBuffer(result)) {
+    response.set('content-type', STRUCTURED).send(json(asEvent(result)));
+  } else if (typeof result === 'string') {
     response.send(result);
+  } else if (result instanceof Uint8Array || result instanceof ArrayBuffer) {
+    response.send(bytes(result));
   } else {
-    response.json(result);
+    const text = json(result);
+    response.set('content-type', 'application/json; charset=utf-8').send(text);
   }
 }
 
+async function sendResponse(response, result) {
+  const body = Buffer.from(await result.arrayBuffer());
+  response.status(result.status);
+  for (const [name, value] of result.headers) {
+    if (name !== 'set-cookie') response.set(name, value);
+  }
+  for (const cookie of result.headers.getSetCookie?.() ?? []) response.append('set-cookie', cookie);
+  if (result.headers.get('content-type') === null) response.type('application/octet-stream');
+  response.end(body);
+}
+
+function bytes(given) {
+  return ArrayBuffer.isView(given) ? Buffer.from(given.buffer, given.byteOffset, given.byteLength) : Buffer.from(given);
+}
+
+/** As JSON has it: bytes in base64. */
+function asEvent(given) {
+  const { data, ...event } = typeof given.toJSON === 'function' ? given.toJSON() : given;
+  const binaryData = given.data instanceof Uint8Array ? given.data : undefined;
+  if (binaryData !== undefined) return { ...event, data_base64: bytes(binaryData).toString('base64') };
+  return data === undefined ? event : { ...event, data };
+}
+
+function json(result) {
+  let text, why;
+  try {
+    text = result instanceof Map || result instanceof Set ? undefined : JSON.stringify(result);
+  } catch (error) {
+    why = error.message.split('\n')[0];
+  }
+  if (text !== undefined) return text;
+  const kind = typeof result === 'object' ? (result.constructor?.name ?? 'object') : typeof result;
+  throw new Unanswerable(`the handler returned ${kind}: ${why ?? 'it cannot be sent'}; allowed: ${ALLOWED}`);
+}
+
+function contextOf(id, request, event) {
+  return {
+    id,
+    traceparent: request.header('traceparent') ?? event?.traceparent ?? null,
+    tracestate: request.header('tracestate') ?? event?.tracestate ?? null,
+    function: process.env.K_SERVICE ?? '',
+    revision: process.env.K_REVISION ?? '',
+    request,
+  };
+}
+
+/** Called by functions-framework for every request. */
 async function dispatch(request, response) {
   if (request.method === 'GET' && HEALTH.includes(request.path)) {
     response.send('ok');
     return;
   }
-  const handler = await loading;
-  if (handler.length >= 2) {
+  const id = randomBytes(8).toString('hex');
+  running.add(response);
+  response.once('close', () => running.delete(response));
+  if (stopping) response.set('connection', 'close');
+  process.domain?.removeAllListeners('error').on('error', (error) => fail(response, id, error));
+  try {
+    await answer(request, response, id);
+  } catch (error) {
+    if (error instanceof NotAnEvent) plain(response, 400, `not a CloudEvent: ${error.message}`);
+    else fail(response, id, error);
+  }
+}
+
+async function answer(request, response, id) {
+  if (answersItself) {
     await handler(request, response);
     return;
   }
-  let event;
-  try {
-    event = eventOf(request);
-  } catch (error) {
-    if (!(error instanceof NotAnEvent)) throw error;
-    response.status(400).send(error.message);
-    return;
-  }
-  const result = await handler(event ?? request);
-  if (!response.headersSent) send(response, result);
+  const event = eventOf(request);
+  const result = await handler(event ?? request, contextOf(id, request, event));
+  if (!response.headersSent) await send(response, result);
 }
 
-functions.http('dispatch', dispatch);
+function fail(response, id, error) {
+  console.error(`error ${id}: ${error instanceof Unanswerable ? error.message : inspect(error)}`);
+  if (response.headersSent) {
+    response.destroy(); // half an answer must not look like a whole one
+    return;
+  }
+  for (const name of response.getHeaderNames()) response.removeHeader(name);
+  plain(response.set('x-error-id', id), 500, `internal error ${id}`);
+}
+
+function plain(response, status, words) {
+  response.status(status).type('text/plain').send(`${words}\n`);
+}
+
+/** What the framework could not parse. Its parser takes no JSON but objects and arrays: the rest is parsed here. */
+function unparsed(error, request, response, next) {
+  if (response.headersSent) return next(error);
+  const meant = mediaType(request) === STRUCTURED || REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined);
+  if (error.type === 'entity.parse.failed') {
+    try {
+      request.body = JSON.parse(error.body);
+    } catch {
+      return plain(response, 400, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
+    }
+    return dispatch(request, response);
+  }
+  if (error.status >= 400 && error.status < 500) return plain(response, error.status, error.message);
+  return fail(response, randomBytes(8).toString('hex'), error);
+}
+
+/** What no request answers for. The state is unknown: who waits is told, and the process ends. */
+function fatal(error) {
+  const id = randomBytes(8).toString('hex');
+  console.error(`error ${id}: nothing handles this, the process ends: ${inspect(error)}`);
+  process.exitCode = 1;
+  stopping = true;
+  server?.close();
+  for (const response of running) {
+    if (!response.headersSent) plain(response.set({ 'x-error-id': id, connection: 'close' }), 500, `internal error ${id}`);
+  }
+  setTimeout(() => process.exit(1), LAST_WORDS);
+}
+
+/** Running requests finish; how long they may is the platform's matter, which ends the process itself at last. */
+function stop() {
+  if (stopping) return;
+  stopping = true;
+  if (!server?.listening) process.exit(0);
+  for (const response of running) {
+    if (!response.headersSent) response.set('connection', 'close');
+  }
+  server.close(() => process.exit(0));
+  setInterval(() => server.closeIdleConnections(), 100);
+}
+
+/** It listens only after the function is loaded: that is readiness. */
+async function main() {
+  process.on('SIGTERM', stop).on('SIGINT', stop);
+  process.on('exit', unfinished);
+  try {
+    handler = await load();
+  } catch (error) {
+    console.error(`${inspect(error)}\nthe function cannot be loaded: ${error?.message ?? error}`);
+    process.exit(1);
+  }
+  process.on('uncaughtException', fatal).on('unhandledRejection', fatal);
+  answersItself = takesResponse(handler);
+  functions.http(TARGET, dispatch);
+  server = getTestServer(TARGET);
+  server.listeners('request')[0].use(unparsed);
+  server.listen(Number(process.env.PORT ?? 8080), ...(process.env.HOST ? [process.env.HOST] : []));
+}
+
+/** A module that waits for what never comes, or ends the process, must not look like one that is done. */
+function unfinished(code) {
+  if (server !== undefined || stopping || code !== 0) return;
+  console.error('the function cannot be loaded: its module ended the process, or waits for what never comes');
+  process.exitCode = 1;
+}
+
+void main();
