@@ -21,6 +21,7 @@ from tests.local.dev_process import COMMAND, Dev, environment
 EXAMPLES = Path(__file__).parents[2] / "functions-example-repo"
 FAILING = 'def handler(event):\n    raise RuntimeError("the warehouse is closed")\n'
 MENDED = 'def handler(event):\n    print(f"order taken: {event.data}", flush=True)\n'
+READY_ROW = re.compile(r"hello-python\s*│ Ready")
 ORDER = "com.example.order.placed"
 
 
@@ -159,7 +160,7 @@ def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
         os.close(theirs)
         try:
             deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and not re.search(r"hello-python .*Ready", shown):
+            while time.monotonic() < deadline and not READY_ROW.search(plain(shown)):
                 if select.select([ours], [], [], 0.5)[0]:
                     shown += os.read(ours, 65536).decode(errors="replace")
             process.send_signal(signal.SIGINT)
@@ -167,7 +168,11 @@ def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
         finally:
             process.kill()
             os.close(ours)
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert "function" in plain
-    assert re.search(r"hello-python\s*│ Ready", plain), plain[-3000:]
-    assert "ctrl-C ends" in plain
+    assert READY_ROW.search(plain(shown)), plain(shown)[-3000:]
+    assert re.search(r"│ function\s+│|┃ function\s+┃", plain(shown))
+    assert "event build.completed hello-python" in plain(shown)
+
+
+def plain(shown: str) -> str:
+    """What a terminal shows, without its control sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
