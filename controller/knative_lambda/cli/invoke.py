@@ -66,7 +66,7 @@ def invoke(
     """
     from knative_lambda.cli import posting, seen
 
-    body = _data(data, file)
+    verb, body = _method(method), _data(data, file)
     if not event_type and (source or subject or event_id):
         raise Fault("--source, --subject and --id are of a CloudEvent: give its --type, too")
     given = posting.headers(header or [])
@@ -79,7 +79,7 @@ def invoke(
     site = clusters.choose(kubeconfig, context, local=local, state_dir=state_dir)
     key = seen.key_of(name, "" if "/" in name else site.namespace(namespace))
     url = _address(site.ask(lambda cluster: seen.find(cluster, key)))
-    request = posting.Request(url, _method(method), {**sent, **given}, body)
+    request = posting.Request(url, verb, {**sent, **given}, body)
     screen = _Screen(keep=output is Form.JSON or sys.stdout.isatty())
     reply = asyncio.run(posting.send(request, seconds=timeout, take=screen.take))
     if output is Form.JSON:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 import uuid
@@ -107,9 +108,16 @@ async def send(request: Request, *, seconds: float, take: Callable[[bytes], None
     except aiohttp.ClientConnectorDNSError as error:
         raise Fault(_unknown_host(request.url)) from error
     except (aiohttp.ClientError, ValueError, OSError) as error:
-        raise Fault(f"{request.url} cannot be reached: {redact.text(str(error) or type(error).__name__)}") from error
+        raise Fault(f"{request.url} cannot be reached: {_words(error)}") from error
     reply.seconds = time.monotonic() - started
     return reply
+
+
+def _words(error: Exception) -> str:
+    """The system's words where it has some: asyncio's and aiohttp's own repeat the address in tuples."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return redact.text(str(error) or type(error).__name__)
 
 
 def _unknown_host(url: str) -> str:
