@@ -90,7 +90,7 @@ def _check_handler(files: Contents, place: Place, declared: Declared) -> tuple[F
     wanted = _handler_files(runtime.language, module)
     if any(files.mode(_join(declared.path, file)) is Mode.FILE for file in wanted):
         return ()
-    if runtime.language is Language.GO and any(child.endswith(".go") for child, _ in files.children(declared.path)):
+    if runtime.language is Language.GO and _has_go(files, _join(declared.path, _go_package(module)).rstrip("/")):
         return ()
     words = f"the handler {module}.{name} needs a file {' or '.join(wanted)} beside {place.file.rpartition('/')[2]}"
     return (place.finding(words, "/spec/runtime/handler"),)
@@ -98,11 +98,20 @@ def _check_handler(files: Contents, place: Place, declared: Declared) -> tuple[F
 
 def _handler_files(language: Language, module: str) -> tuple[str, ...]:
     if language is Language.GO:
-        return ("*.go",)
+        return (_join(_go_package(module), "*.go"),)
     if language is Language.PYTHON:
         file = module.replace(".", "/")
         return (f"{file}.py", f"{file}/__init__.py")
     return tuple(f"{module}{suffix}" for suffix in _NODE_SUFFIXES)
+
+
+def _go_package(module: str) -> str:
+    """Directory of the package, empty for the function's own."""
+    return "" if module == "main" else module.replace(".", "/")
+
+
+def _has_go(files: Contents, directory: str) -> bool:
+    return any(child.endswith(".go") for child, _ in files.children(directory))
 
 
 def _check_entries(files: Contents, place: Place, directory: str) -> tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""What a language needs to know of itself for a build. Implemented by python and nodejs, listed by catalog."""
+"""What a language needs to know of itself for a build. Implemented by python, nodejs and go, listed by catalog."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class LanguageRuntime(Protocol):
         ...
 
     def handler_files(self, module: str) -> Sequence[str]:
-        """Files, relative to the function's directory, of which one must be there for a handler in `module`."""
+        """Files, relative to the function's directory, of which one must be there for a handler in `module`.
+
+        The first is a name, where inline code goes; later ones may be patterns.
+        """
         ...
 
     def context_files(self, runtime: Runtime) -> Mapping[str, bytes]:

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from knative_lambda.api.function import Language
 from knative_lambda.kit import digest
-from knative_lambda.runtimes import nodejs, python
+from knative_lambda.runtimes import go, nodejs, python
 from knative_lambda.runtimes.base import LanguageRuntime
 
 RUNTIMES: Mapping[Language, LanguageRuntime] = MappingProxyType(
-    {Language.PYTHON: python.PythonRuntime(), Language.NODEJS: nodejs.NodejsRuntime()}
+    {Language.PYTHON: python.PythonRuntime(), Language.NODEJS: nodejs.NodejsRuntime(), Language.GO: go.GoRuntime()}
 )
 
 
@@ -29,7 +29,7 @@ def supported(language: Language, version: str) -> bool:
 @cache
 def builder_version() -> str:
     """Part of every build's identity: changes with any shipped file and any base image, so no release forgets it."""
-    files = {shipped.folder: shipped.all() for shipped in (python.SHIPPED, nodejs.SHIPPED)}
+    files = {shipped.folder: shipped.all() for shipped in (python.SHIPPED, nodejs.SHIPPED, go.SHIPPED)}
     return identity(files, {language.value: runtime.images for language, runtime in RUNTIMES.items()})
 
 

@@ -96,7 +96,7 @@ def _fetch(
 def _check_handler(language: LanguageRuntime, runtime: Runtime, function: Path) -> None:
     module, name = runtime.entrypoint()
     wanted = language.handler_files(module)
-    if not any((function / file).is_file() for file in wanted):
+    if not any(found.is_file() for file in wanted for found in function.glob(file)):
         words = f"the handler {module}.{name} needs a file {' or '.join(wanted)}; the source has none of them"
         raise SourceError(Reason.SOURCE_NOT_FOUND, words)
 

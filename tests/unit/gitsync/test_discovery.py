@@ -185,6 +185,8 @@ def test_a_function_file_that_is_a_link_is_not_followed() -> None:
         ("language: nodejs", "index.mjs"),
         ("language: nodejs, handler: src/app.run", "src/app.ts"),
         ("language: go", "anything.go"),
+        ("language: go, handler: orders/intake.Take", "orders/intake/anything.go"),
+        ("language: go, handler: orders.Take", "orders/anything.go"),
     ],
 )
 def test_the_handler_file_is_found_by_the_rules_of_its_language(runtime: str, file: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from knative_lambda.api.function import DEFAULT_VERSION, Language, Runtime
-from knative_lambda.runtimes import catalog, nodejs, python
+from knative_lambda.runtimes import catalog, go, nodejs, python
 
 LANGUAGES = tuple(catalog.RUNTIMES)
 
@@ -18,7 +19,7 @@ def test_the_default_version_of_a_language_can_be_built(language: Language) -> N
 
 
 @pytest.mark.parametrize(
-    ("language", "version"), [(Language.PYTHON, "2.7"), (Language.PYTHON, "3"), (Language.GO, "1.25")]
+    ("language", "version"), [(Language.PYTHON, "2.7"), (Language.PYTHON, "3"), (Language.GO, "1.2")]
 )
 def test_what_has_no_builder_is_not_supported(language: Language, version: str) -> None:
     assert not catalog.supported(language, version)
@@ -63,10 +64,13 @@ def test_everything_that_the_dockerfile_copies_is_in_the_context(language: Langu
     runtime = catalog.RUNTIMES[language]
     files = runtime.context_files(Runtime(language=language))
     text = files["Dockerfile"].decode()
-    copied = [part for line in text.splitlines() if line.startswith("COPY") for part in line.split()[1:-1]]
+    lines = [line for line in text.splitlines() if line.startswith("COPY") and "--from=" not in line]
+    copied = [part for line in lines for part in line.split()[1:-1]]
     single = {part for part in copied if not part.endswith("/")}
     assert single <= set(files)
-    assert {part for part in copied if part.endswith("/")} == {"runtime/", "function/", "dependencies/"}
+    folders = {part for part in copied if part.endswith("/")}
+    assert {folder.partition("/")[0] for folder in folders} == {"runtime", "function", "dependencies"}
+    assert all(any(name.startswith(folder) for name in files) for folder in folders if folder.startswith("runtime/"))
 
 
 def test_lock_files_pin_every_package_by_hash_and_name_no_registry() -> None:
@@ -79,6 +83,36 @@ def test_lock_files_pin_every_package_by_hash_and_name_no_registry() -> None:
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert all(package["integrity"].startswith("sha512-") for package in packages.values())
     assert not any("resolved" in package for package in packages.values())
+
+
+def test_every_go_module_is_pinned_by_hash_and_runs_where_the_oldest_toolchain_does() -> None:
+    module, sums = (go.SHIPPED.read(name).decode() for name in ("go.mod", "go.sum"))
+    required = re.findall(r"^\t(\S+) (v\S+)", module, re.MULTILINE)
+    assert ("github.com/GoogleCloudPlatform/functions-framework-go", "v1.9.2") in required
+    assert all(f"{name} {version} h1:" in sums for name, version in required)
+    assert "replace" not in module
+    oldest = next(iter(catalog.RUNTIMES[Language.GO].images))
+    assert _numbers(re.findall(r"^go (\S+)", module, re.MULTILINE)[0]) <= _numbers(oldest)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def test_a_go_program_is_static_and_alone_in_its_image() -> None:
+    text = go.SHIPPED.read("Dockerfile").decode()
+    assert "CGO_ENABLED=0" in text
+    assert "-trimpath" in text
+    last = text[text.rindex("\nFROM ") :]
+    assert last.startswith("\nFROM scratch\n")
+    assert "\nRUN" not in last
+
+
+def test_go_modules_are_fetched_in_a_layer_of_their_own_before_any_code_is_there() -> None:
+    text = go.SHIPPED.read("Dockerfile").decode()
+    assert text.index("COPY dependencies/") < text.rindex("go mod download") < text.index("COPY function/")
+    assert text.index("COPY runtime/go.mod") < text.index("go mod download") < text.index("COPY runtime/shim.go")
+    assert text.index("go build") < text.index("COPY runtime/ ")
 
 
 def test_the_builders_version_is_the_same_in_every_process() -> None:
@@ -110,6 +144,9 @@ def test_the_builders_version_follows_every_file_and_image(
         (Language.PYTHON, "pkg.app", ("pkg/app.py", "pkg/app/__init__.py")),
         (Language.PYTHON, "pkg/app", ("pkg/app.py", "pkg/app/__init__.py")),
         (Language.NODEJS, "src/app", ("src/app.js", "src/app.mjs", "src/app.cjs", "src/app.ts")),
+        (Language.GO, "main", ("main.go", "*.go")),
+        (Language.GO, "orders/intake", ("orders/intake/main.go", "orders/intake/*.go")),
+        (Language.GO, "orders.intake", ("orders/intake/main.go", "orders/intake/*.go")),
     ],
 )
 def test_handler_files_follow_the_languages_way(language: Language, module: str, expected: tuple[str, ...]) -> None:
@@ -160,3 +197,15 @@ def test_node_dependencies_are_a_layer_of_their_own() -> None:
 )
 def test_node_packages_that_need_files_need_the_whole_function(text: str) -> None:
     assert dependencies(Language.NODEJS, package_json=text) is None
+
+
+def test_go_dependencies_are_a_layer_of_their_own() -> None:
+    module = "module shop\n\nrequire example.com/a v1.0.0\n\nreplace example.com/a => example.com/b v1.0.1\n"
+    found = dependencies(Language.GO, main_go="x", go_mod=module, go_sum="sums")
+    assert found == {"go.mod": module.encode(), "go.sum": b"sums"}
+    assert dependencies(Language.GO, main_go="x") == {"go.mod": b"module function\n"}
+
+
+@pytest.mark.parametrize("place", ["./lib", "../lib", "/srv/lib", '"./lib"'])
+def test_go_modules_in_the_functions_directory_need_the_whole_function(place: str) -> None:
+    assert dependencies(Language.GO, go_mod=f"module shop\n\nreplace example.com/a => {place}\n") is None

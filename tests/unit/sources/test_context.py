@@ -53,6 +53,18 @@ def test_an_inline_node_function_is_laid_out_whole(tmp_path: Path) -> None:
     assert json.loads(files["runtime/runtime.json"])["files"][0] == "index.js"
 
 
+def test_an_inline_go_function_is_laid_out_whole(tmp_path: Path) -> None:
+    module = "module shop\n\nrequire example.com/a v1.0.0\n"
+    files = write(tmp_path, request(inline("package function\n", module), language=Language.GO))
+    assert files["function/main.go"] == "package function\n"
+    assert files["function/go.mod"] == files["dependencies/go.mod"] == module
+    assert json.loads(files["runtime/runtime.json"]) == {"package": ".", "function": "Handler"}
+    assert set(files) == {
+        "Dockerfile", "dependencies/go.mod", "function/main.go", "function/go.mod", "runtime/runtime.json",
+        "runtime/shim.go", "runtime/handlers.go", "runtime/compile/main.go", "runtime/go.mod", "runtime/go.sum",
+    }  # fmt: skip
+
+
 def test_inline_code_goes_where_its_handler_says(tmp_path: Path) -> None:
     assert "function/app/web.py" in write(tmp_path, request(inline(), handler="app.web.run"))
 
@@ -74,7 +86,7 @@ def test_local_requirements_bring_the_whole_function(tmp_path: Path) -> None:
     ("asked", "reason"),
     [
         (request(inline(), version="2.7"), Reason.UNKNOWN_RUNTIME),
-        (request(inline(), language=Language.GO), Reason.UNKNOWN_RUNTIME),
+        (request(inline(), language=Language.GO, version="1.1"), Reason.UNKNOWN_RUNTIME),
         (request(Source(type=SourceType.IMAGE, image=ImageSource(uri="a/b:1"))), Reason.INVALID_SPEC),
         (
             request(Source(type=SourceType.MINIO, minio=MinioSource(bucket="abc", key="a.zip"))),

@@ -110,7 +110,12 @@ func (o *order) join() error {
 			return err
 		}
 	}
-	if err := o.goes("mod", "edit", "-require="+shim+"@v0.0.0", "-replace="+shim+"="+o.shim); err != nil {
+	beside, err := filepath.Rel(o.root, o.shim) // the program names it: no path of this machine
+	if err != nil {
+		return err
+	}
+	place = "./" + filepath.ToSlash(beside)
+	if err := o.goes("mod", "edit", "-require="+shim+"@v0.0.0", "-replace="+shim+"="+place); err != nil {
 		return err
 	}
 	sums := filepath.Join(o.root, "go.sum")

@@ -1,0 +1,429 @@
+"""The contract of functions, for Go: really compiled, as the Dockerfile does it, and really called.
+
+Modules and the compiler's cache lie in the project's cache folder, from the very go.sum that images are built from;
+where Go or the modules cannot be had, the reason is told, and in CI that is a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knative_lambda.api.function import Language, Runtime
+from knative_lambda.runtimes import catalog, go
+from tests.testbed import assets, processes
+from tests.testbed.fixtures import give_up
+
+pytestmark = pytest.mark.contract
+
+EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/test", "ce-type": "test.made"}
+JSON = {"content-type": "application/json"}
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+HANDLERS = """
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+)
+
+func Request(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/cut" {
+		fmt.Fprint(w, "half")
+		w.(http.Flusher).Flush()
+		panic("of the function")
+	}
+	content, _ := os.ReadFile("asset.txt")
+	fmt.Fprintf(w, "%s %s %s", r.Header.Get("ce-id"), r.URL.Path, content)
+}
+
+var Mux = func() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Second)
+		fmt.Fprint(w, "slow")
+	})
+	return mux
+}()
+
+func Event(ctx context.Context, event cloudevents.Event) (any, error) {
+	var data map[string]any
+	if len(event.Data()) > 0 {
+		if err := event.DataAs(&data); err != nil {
+			return nil, err
+		}
+	}
+	switch data["do"] {
+	case "reply":
+		reply := cloudevents.NewEvent()
+		reply.SetType("test.reply")
+		reply.SetSource("/me")
+		return &reply, reply.SetData("application/json", map[string]string{"to": event.ID()})
+	case "fail":
+		return nil, errors.New("of the function")
+	case "panic":
+		panic("of the function")
+	case "refuse":
+		return nil, cloudevents.NewHTTPResult(422, "not like this")
+	case "unanswerable":
+		return make(chan int), nil
+	case "text":
+		return "text", nil
+	case "bytes":
+		return []byte{1, 2}, nil
+	case "nothing":
+		return nil, nil
+	}
+	extensions := event.Extensions()
+	found := map[string]any{"type": event.Type(), "data": data}
+	for _, name := range []string{"extra", "traceparent"} {
+		found[name] = extensions[name]
+	}
+	return found, nil
+}
+
+func Plain(event cloudevents.Event) { fmt.Println("seen " + event.ID()) }
+
+func Odd(text string) string { return text }
+
+func hidden(event cloudevents.Event) {}
+"""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Where functions are compiled."""
+
+    run: processes.Run
+    compiler: Path
+    environment: dict[str, str]
+
+    def compile(self, name: str, files: dict[str, str], handler: str | None = None) -> Path:
+        """The image's /app; raises AssertionError with what the build says."""
+        root = self.run.directory(name)
+        for path, content in go.GoRuntime().context_files(Runtime(language=Language.GO, handler=handler)).items():
+            _write(root / path, content)
+        for part in ("function", "src"):
+            for path, text in files.items():
+                _write(root / part / path, text.encode())
+        arguments = [root / "runtime", root / "runtime/runtime.json", root / "src", root / "server"]
+        done = subprocess.run(
+            [self.compiler, *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return root
+
+    def serve(self, root: Path) -> Serving:
+        port = processes.free_port()
+        environment = {"PORT": str(port), "HOST": "127.0.0.1", "K_SERVICE": "hello"}
+        server = self.run.start(root.name, [root / "server"], env=environment, cwd=root / "function")
+        server.await_ready(lambda: processes.port_open(port), timeout=30)
+        return Serving(server, port)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running function."""
+
+    server: processes.Server
+    port: int
+
+    def ask(
+        self, method: str = "POST", path: str = "/", *, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def do(self, what: str) -> Answer:
+        return self.ask(body=json.dumps({"do": what}).encode(), headers=EVENT | JSON)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Workbench]:
+    if shutil.which("go") is None:
+        give_up("Go is not installed: the shim of go is not tried")
+    version = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout.strip()
+    identity = hashlib.sha256(b"\0".join([version.encode(), go.SHIPPED.read("go.sum")])).hexdigest()[:16]
+    folder = assets.cache_folder() / f"go-runtime-{identity}"
+    kept = {name: value for name, value in os.environ.items() if name not in {"GOFLAGS", "GOWORK"}}
+    environment = {**kept, "GOMODCACHE": str(folder / "mod"), "GOCACHE": str(folder / "cache"), "GOTOOLCHAIN": "local"}
+    with processes.Run.begin("go-shim") as run:
+        shim = run.directory("shim")
+        for name in go.SHIPPED.names:
+            _write(shim / name, go.SHIPPED.read(name))
+        for package in (".", "./compile"):
+            command = ["go", "build", "-trimpath", "-o", str(run.folder / "compile"), package]
+            options = {**environment, "CGO_ENABLED": "0"}
+            done = subprocess.run(command, cwd=shim, env=options, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                give_up(f"the shim of go cannot be compiled: {done.stderr[-500:]}")
+        yield Workbench(run, run.folder / "compile", environment)
+
+
+@pytest.fixture(scope="module")
+def event(bench: Workbench) -> Serving:
+    return bench.serve(bench.compile("event", {"main.go": HANDLERS}, "Event"))
+
+
+@pytest.fixture(scope="module")
+def request_(bench: Workbench) -> Serving:
+    return bench.serve(bench.compile("request", {"main.go": HANDLERS, "asset.txt": "asset"}, "Request"))
+
+
+# ---- what a handler gets ----
+
+
+def test_binary_cloudevent_reaches_the_handler(event: Serving) -> None:
+    answer = event.ask(body=b'{"n": 1}', headers=EVENT | JSON | {"ce-extra": "caf%C3%A9"})
+    assert answer.json == {"type": "test.made", "data": {"n": 1}, "extra": "café", "traceparent": None}
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_structured_cloudevent_reaches_the_handler_whatever_a_proxy_adds(event: Serving) -> None:
+    body = json.dumps({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"n": 2}}).encode()
+    answer = event.ask(body=body, headers=EVENT | {"content-type": "application/cloudevents+json; charset=utf-8"})
+    assert (answer.json["type"], answer.json["data"]) == ("t", {"n": 2})
+
+
+def test_event_without_data_reaches_the_handler(event: Serving) -> None:
+    assert event.ask(headers=EVENT).json["data"] is None
+
+
+def test_trace_context_reaches_the_handler_with_the_event(event: Serving) -> None:
+    assert event.ask(headers=EVENT | {"traceparent": TRACE}).json["traceparent"] == TRACE
+
+
+@pytest.mark.parametrize("missing", ["ce-specversion", "ce-id", "ce-source", "ce-type"])
+def test_broken_event_never_reaches_the_handler(event: Serving, missing: str) -> None:
+    headers = {name: value for name, value in EVENT.items() if name != missing}
+    answer = event.ask(body=b"{}", headers=headers | JSON)
+    assert answer.status == 400
+    assert answer.body.startswith(b"not a CloudEvent: ")
+    assert missing.removeprefix("ce-").encode() in answer.body
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "application/cloudevents+json"}, b"{"),
+        ({"content-type": "application/cloudevents+json"}, b"[]"),
+        ({"content-type": "application/cloudevents-batch+json"}, b"[]"),
+        (EVENT | {"ce-specversion": "9.9"}, b""),
+        (EVENT | {"ce-extra": "%zz"}, b""),
+        (EVENT | {"ce-extra": "%ff"}, b""),
+        (EVENT | {"ce-time": "yesterday"}, b""),
+        (JSON, b"{}"),
+    ],
+)
+def test_what_is_no_event_is_the_senders_fault(event: Serving, headers: dict[str, str], body: bytes) -> None:
+    assert event.ask(body=body, headers=headers).status == 400
+
+
+def test_handler_of_requests_gets_every_request_and_finds_its_files(request_: Serving) -> None:
+    assert request_.ask(path="/x", body=b"{}", headers=EVENT | JSON).body == b"1 /x asset"
+
+
+# ---- what it answers ----
+
+
+def test_returned_event_is_a_cloudevent_reply(event: Serving) -> None:
+    answer = event.do("reply")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/cloudevents+json"
+    assert (answer.json["type"], answer.json["data"]) == ("test.reply", {"to": "1"})
+    assert answer.json["id"]
+
+
+def test_text_and_bytes_go_as_they_are_and_nothing_is_an_empty_answer(event: Serving) -> None:
+    found = [event.do(what) for what in ("text", "bytes", "nothing")]
+    assert [(one.status, one.body) for one in found] == [(200, b"text"), (200, b"\x01\x02"), (204, b"")]
+
+
+def test_status_that_the_function_asks_for_is_the_answers(event: Serving) -> None:
+    assert event.do("refuse").status == 422
+
+
+@pytest.mark.parametrize("what", ["fail", "panic", "unanswerable"])
+def test_failure_is_a_500_with_an_id_that_only_the_log_explains(event: Serving, what: str) -> None:
+    answer = event.do(what)
+    identity = re.fullmatch(r"internal error ([0-9a-f]{16})\n", answer.body.decode())
+    assert answer.status == 500
+    assert identity is not None
+    assert answer.headers["x-error-id"] == identity[1]
+    said = event.server.log.read_text().partition(f"error {identity[1]}: ")[2]
+    assert ("no answer" if what == "unanswerable" else "of the function") in said.splitlines()[0]
+    assert ("main.go:" in said) or what != "panic"
+    assert event.ask("GET", "/health/liveness").status == 200
+
+
+def test_answer_that_has_begun_is_cut_off_when_the_handler_panics(request_: Serving) -> None:
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        request_.ask(path="/cut")
+
+
+@pytest.mark.parametrize("path", ["/health/liveness", "/health/readiness"])
+def test_health_is_answered_without_the_handler(event: Serving, path: str) -> None:
+    answer = event.ask("GET", path)
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+def test_log_holds_what_the_function_prints_and_nothing_else(bench: Workbench) -> None:
+    serving = bench.serve(bench.compile("plain", {"main.go": HANDLERS}, "Plain"))
+    assert [serving.ask(headers=EVENT).status for _ in range(2)] == [204, 204]
+    assert serving.server.log.read_text() == "seen 1\nseen 1\n"
+
+
+# ---- its end ----
+
+
+def test_process_that_is_told_to_end_answers_what_runs_first(bench: Workbench) -> None:
+    serving = bench.serve(bench.compile("mux", {"main.go": HANDLERS}, "Mux"))
+    answers: list[Answer] = []
+    client = threading.Thread(target=lambda: answers.append(serving.ask("GET", "/slow")))
+    client.start()
+    time.sleep(0.3)
+    serving.server.signal(signal.SIGTERM)
+    assert serving.server.wait(10) == 0
+    client.join(10)
+    assert [answer.body for answer in answers] == [b"slow"]
+
+
+def test_idle_process_that_is_told_to_end_ends_at_once_though_a_client_stays_connected(bench: Workbench) -> None:
+    serving = bench.serve(bench.run.directory("event"))
+    with socket.create_connection(("127.0.0.1", serving.port)):
+        began = time.monotonic()
+        serving.server.signal(signal.SIGTERM)
+        assert serving.server.wait(10) == 0
+        assert time.monotonic() - began < 2
+
+
+# ---- how it is compiled ----
+
+
+def test_handler_that_cannot_be_called_is_refused_at_start(bench: Workbench) -> None:
+    root = bench.compile("odd", {"main.go": HANDLERS}, "Odd")
+    server = bench.run.start("odd", [root / "server"], env={"PORT": str(processes.free_port())})
+    assert server.wait(20) != 0
+    assert "the handler is func(string) string; it must be" in server.tail()
+
+
+def test_package_main_may_be_the_functions(bench: Workbench) -> None:
+    text = 'package main\n\nimport "net/http"\n\nfunc handler(w http.ResponseWriter, _ *http.Request) { word(w) }\n'
+    near = 'package main\n\nimport (\n\t"fmt"\n\t"io"\n)\n\nfunc word(w io.Writer) { fmt.Fprint(w, "near") }\n'
+    serving = bench.serve(bench.compile("main", {"main.go": text, "near.go": near}, "handler"))
+    assert serving.ask("GET").body == b"near"
+
+
+def test_package_below_finds_its_neighbours_in_the_functions_own_module(bench: Workbench) -> None:
+    files = {
+        "go.mod": "module example.com/shop\n\ngo 1.22\n",
+        "orders/intake/take.go": (
+            'package intake\n\nimport (\n\t"net/http"\n\n\t"example.com/shop/internal/near"\n)\n\n'
+            "func Take(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(near.Word)) }\n"
+        ),
+        "internal/near/near.go": 'package near\n\nconst Word = "near"\n',
+        "orders/intake/take_test.go": 'package intake\n\nimport _ "example.com/only/tests"\n',
+    }
+    serving = bench.serve(bench.compile("below", files, "orders/intake.Take"))
+    assert serving.ask("GET").body == b"near"
+
+
+def test_versions_of_the_functions_own_go_mod_count(bench: Workbench) -> None:
+    files = {
+        "go.mod": "module shop\n\ngo 1.23\n\nrequire go.uber.org/atomic v1.11.0\n",
+        "main.go": (
+            'package shop\n\nimport (\n\t"net/http"\n\n\t"go.uber.org/atomic"\n)\n\nvar seen atomic.Int64\n\n'
+            "func Handler(w http.ResponseWriter, _ *http.Request) { w.Write([]byte{byte(seen.Inc())}) }\n"
+        ),
+    }
+    root = bench.compile("module", files)
+    assert bench.serve(root).ask("GET").body == b"\x01"
+    built = subprocess.run(["go", "version", "-m", root / "server"], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"go\.uber\.org/atomic\s+v1\.11\.0", built)
+    assert re.search(r"functions-framework-go\s+v1\.9\.2", built)
+
+
+@pytest.mark.parametrize(
+    ("files", "handler", "words"),
+    [
+        ({"main.go": HANDLERS}, "Absent", "the package . has no function Absent"),
+        ({"main.go": HANDLERS}, "hidden", "begin its name with a capital"),
+        ({"main.go": HANDLERS}, "main.a-b", '"a-b" is no name in Go'),
+        ({"main.go": "package main\n\nfunc main() {}\n\nfunc Handler() {}\n"}, None, "function main of its own"),
+        ({"main.go": "package function\n\nfunc Handler( {\n"}, None, "main.go:3:"),
+        ({"main.go": "package function\n\nvar Handler = missing\n"}, None, "undefined: missing"),
+        ({"main.go": "package a\n\nfunc Handler() {}\n", "b.go": "package b\n"}, None, "found packages"),
+        ({"main.go": HANDLERS}, "other.Handler", "the package other"),
+        ({"main.go": HANDLERS, "go.mod": "module shop\n\ngo 9.99\n"}, "Event", "requires go >= 9.99"),
+        ({"main.go": HANDLERS, "go.mod": "modul shop\n"}, "Event", "go.mod:1: unknown directive: modul"),
+        (
+            {"main.go": 'package a\n\nimport "github.com/nobody/nothing"\n\nvar Handler = nothing.Handler\n'},
+            None,
+            "main.go:3:8: no module of go.mod provides github.com/nobody/nothing: run `go get",
+        ),
+    ],
+)
+def test_mistake_is_told_in_plain_words(
+    bench: Workbench, files: dict[str, str], handler: str | None, words: str
+) -> None:
+    name = f"wrong-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    with pytest.raises(AssertionError) as caught:
+        bench.compile(name, files, handler)
+    assert words in str(caught.value)
+
+
+def test_program_is_static_and_names_no_path_of_this_machine(bench: Workbench) -> None:
+    server = bench.run.directory("event") / "server"
+    assert str(bench.run.folder).encode() not in server.read_bytes()
+    built = subprocess.run(["go", "version", "-m", server], capture_output=True, text=True, check=True).stdout
+    assert "CGO_ENABLED=0" in built
+
+
+def test_image_is_built_by_the_commands_that_are_tried_here() -> None:
+    text = catalog.RUNTIMES[Language.GO].context_files(Runtime(language=Language.GO))["Dockerfile"].decode()
+    compiled = "/build/compile /build/runtime /build/runtime/runtime.json /build/function /out/app/server"
+    assert f"RUN {compiled}\n" in text
+    assert text.endswith('CMD ["/app/server"]\n')
