@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+TEST_WORKERS ?= 2
 
 include versions.mk
 KIND_CLUSTER := knative-lambda
@@ -72,7 +73,7 @@ testbed-build: install ## Only build the test bed's servers (once, about a quart
 test: install ## Everything: checks, unit, scenario, contract and API-server tests, coverage
 	@$(MAKE) --no-print-directory lint types layers verify
 	@$(MAKE) --no-print-directory testbed-build || test -z "$$CI"
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) -n $(TEST_WORKERS) --dist loadgroup --cov --cov-report=term
 
 test-unit: install ## Only what needs no server, in seconds
 	$(PYTEST) -q tests/unit tests/scenarios

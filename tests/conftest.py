@@ -12,11 +12,24 @@ pytest_plugins = ("tests.testbed.fixtures",)
 
 ROOT = Path(__file__).parent
 TIERS = ("unit", "scenarios", "contract", "local", "testbed", "apiserver", "chart", "knative")
+FIXED_PORT = "topology_operator"
+"""Fixture of a server that cannot be told its port."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tiers first: a broken unit should not wait for servers."""
+    """Fast tiers first: a broken unit should not wait for servers. Says what may run beside what, for `-n`."""
     items.sort(key=lambda item: TIERS.index(_tier(item.path)))
+    alone = {item.path for item in items if FIXED_PORT in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item.path, alone)))
+
+
+def _group(path: Path, alone: set[Path]) -> str:
+    """A file's tests share its fixtures; what needs a fixed port, or one network namespace, shares a worker."""
+    if path in alone:
+        return FIXED_PORT
+    return "knative" if _tier(path) == "knative" else path.relative_to(ROOT).as_posix()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
