@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import aiohttp
 import structlog
-from multidict import CIMultiDict
-from yarl import URL
 
+from knative_lambda.local import upstream
+from knative_lambda.local.answers import Broken
 from knative_lambda.local.instance import Instance
 from knative_lambda.local.pool import Moved, Pool, Refused
 from knative_lambda.local.serving_options import ServerOptions
+from knative_lambda.local.upstream import Lost, NotTaken, Upstream
 
 Headers = Sequence[tuple[str, str]]
 
@@ -27,10 +26,7 @@ OURS = frozenset({"content-length", "expect"})
 """Made anew on each way."""
 ATTEMPTS = 3
 """Instances that a request is offered to when they end before they take it, or revisions when they are replaced."""
-IDLE_SECONDS = 1.0
-"""Shorter than any function server keeps an idle connection: who closes first must be we, or a request is lost."""
 ANSWERS = range(200, 600)
-PIECE = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -71,35 +67,14 @@ def passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in lowered if name not in dropped]
 
 
-class _NotTaken(Exception):
-    """There was no connection: the request cannot have been seen."""
-
-
-class _Lost(Exception):
-    """The connection ended before the answer came; the request may have been carried out."""
-
-
-async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keeps aiohttp from sending a request twice: what a function did before it died, it may not do again."""
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError as error:
-        raise _NotTaken from error
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Lost from error
-
-
 class Forwarder:
-    """The HTTP client. Opened and closed by server, in one event loop."""
+    """Finds an instance for each request. Made and closed by server, in one event loop."""
 
     def __init__(self, options: ServerOptions) -> None:
-        self._options = options
-        self._session: aiohttp.ClientSession | None = None
+        self._upstream = Upstream(answer_bytes=options.answer_bytes)
 
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def close(self) -> None:
+        self._upstream.close()
 
     async def forward(self, find: Callable[[], Pool | None], request: Request) -> Reply:
         """`find` gives the revision that serves now. Raises nothing of its own: what goes wrong is an answer."""
@@ -127,67 +102,30 @@ class Forwarder:
         except TimeoutError:
             suspect = True
             return problem(HTTPStatus.GATEWAY_TIMEOUT, "the function did not answer in time")
-        except _NotTaken:
+        except NotTaken:
             gone = True
             return None
-        except (_Lost, aiohttp.ClientError, OSError, ValueError) as error:
-            log.info("no answer from a function", instance=instance.place.name, error=type(error).__name__)
+        except (Lost, Broken) as error:
+            reason = str(error) or "it ended the connection"
+            log.info("no answer from a function", instance=instance.place.name, reason=reason)
             return problem(HTTPStatus.BAD_GATEWAY, "the function gave no valid answer")
         finally:
             pool.give_back(instance, suspect=suspect, gone=gone)
 
     async def _send(self, port: int, request: Request) -> Reply:
-        session = self._session or self._open()
-        url = URL(f"http://127.0.0.1:{port}{request.target}", encoded=True)
-        async with session.request(
-            request.method,
-            url,
-            headers=CIMultiDict(request.headers),
-            data=_payload(request.body),
-            allow_redirects=False,
-        ) as answer:
-            if answer.status not in ANSWERS:
-                raise ValueError(f"status {answer.status}")
-            body = await self._body(answer)
-            return Reply(answer.status, _decoded(answer.raw_headers, answer.method), body)
-
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
-        limit, parts, size = self._options.answer_bytes, [], 0
-        async for part in answer.content.iter_any():
-            size += len(part)
-            if size > limit:
-                answer.close()
-                raise ValueError(f"an answer of more than {limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
-
-    def _open(self) -> aiohttp.ClientSession:
-        """Adds nothing to a request and takes nothing from an answer."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
-            middlewares=(_once,),
-            auto_decompress=False,
-            trust_env=False,
-        )
-        return self._session
+        message = upstream.head(request.method, request.target, request.headers, length=len(request.body))
+        to_head = request.method == "HEAD"
+        raw = await self._upstream.send(port, message, request.body, to_head=to_head)
+        if raw.status not in ANSWERS:
+            raise Broken(f"status {raw.status}")
+        return Reply(raw.status, _kept(raw.headers, to_head=to_head), raw.body)
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """A long one goes out piece by piece."""
-    if len(body) > PIECE:
-        return io.BytesIO(body)
-    return body or None
-
-
-def _decoded(raw: Iterable[tuple[bytes, bytes]], method: str) -> Headers:
+def _kept(headers: Headers, *, to_head: bool) -> Headers:
     """The length of an answer to HEAD is that of the body which is not sent."""
-    given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
-    kept = passed_on(given)
-    if method == "HEAD":
-        kept += [(name.lower(), value) for name, value in given if name.lower() == "content-length"]
+    kept = passed_on(headers)
+    if to_head:
+        kept += [(name, value) for name, value in headers if name == "content-length"]
     return kept
 
 

@@ -179,7 +179,7 @@ class ProcessServer:
     async def close(self) -> None:
         """After `run`: waits for the last process."""
         await self._ending.wait()
-        await self._forwarder.close()
+        self._forwarder.close()
 
     async def _run_when_synced(self) -> None:
         await self._informer.wait_synced()
@@ -189,7 +189,7 @@ class ProcessServer:
         for served in self._served.values():
             self._end(served)
         await asyncio.shield(self._ending.wait())
-        await self._forwarder.close()
+        self._forwarder.close()
 
     async def _forward(self, service: Key, request: Request) -> Reply:
         return await self._forwarder.forward(partial(self._pool, service), request)
