@@ -275,7 +275,5 @@ def _tell(counts: dict[str, int | str], line: str, output: Form) -> None:
 def _existing(mailbox: Mailbox, place: str) -> str:
     queue = letters.queue_of(place)
     if mailbox.depth(queue) is None:
-        raise Fault(
-            f"{place} has no dead-letter queue: there is no {queue}; is the virtual host the right one?"
-        )
+        raise Fault(f"{place} has no dead-letter queue: there is no {queue}; is the virtual host the right one?")
     return queue

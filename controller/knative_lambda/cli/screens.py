@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from knative_lambda.api.events import Event
 from knative_lambda.api.meta import Key
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _STYLES = {"Ready": "green", "Failed": "red", "Building": "yellow", "Deploying": "yellow"}
 REFRESHES = 4
 """Times per second that a terminal is drawn again."""
+
+LAST_EVENT_WIDTH = 26
 
 Instances = Callable[[Key], int]
 """Processes of a function, now."""
@@ -160,7 +162,7 @@ class LiveTable:
 
     def delivery(self, notice: Notice) -> None:
         if notice.function is not None:
-            self._last[notice.function.name] = f"{notice.type} {notice.what.value}"
+            self._last[notice.function.name] = f"{notice.what.value} {notice.type}"
         self._say(told_delivery(notice), "red" if notice.what in (What.FAILED, What.DEAD) else "")
 
     def problem(self, text: str) -> None:
@@ -175,7 +177,10 @@ class LiveTable:
 
         table = Table(title=self._title, title_justify="left", expand=False)
         for name in ("function", "state", "revision", "processes", "url", "last event"):
-            table.add_column(name, overflow="fold" if name == "url" else "ellipsis", no_wrap=name != "url")
+            width = LAST_EVENT_WIDTH if name == "last event" else None
+            table.add_column(
+                name, overflow="fold" if name == "url" else "ellipsis", no_wrap=name != "url", max_width=width
+            )
         for key, one in sorted(self._rows.items()):
             state = Text(one.phase, style=_STYLES.get(one.phase, ""))
             count = str(self._instances(key))
