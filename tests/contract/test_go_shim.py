@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -422,8 +423,49 @@ def test_program_is_static_and_names_no_path_of_this_machine(bench: Workbench) -
     assert "CGO_ENABLED=0" in built
 
 
-def test_image_is_built_by_the_commands_that_are_tried_here() -> None:
-    text = catalog.RUNTIMES[Language.GO].context_files(Runtime(language=Language.GO))["Dockerfile"].decode()
-    compiled = "/build/compile /build/runtime /build/runtime/runtime.json /build/function /out/app/server"
-    assert f"RUN {compiled}\n" in text
-    assert text.endswith('CMD ["/app/server"]\n')
+def test_dockerfile_makes_the_image_step_by_step(bench: Workbench) -> None:
+    """Its first stage is played here, in a folder that stands for the root of the image."""
+    context, root = bench.run.directory("context"), bench.run.directory("root")
+    text = catalog.RUNTIMES[Language.GO].context_files(Runtime(language=Language.GO, handler="Plain"))
+    written = {**text, "dependencies/go.mod": b"module function\n", "function/main.go": HANDLERS.encode()}
+    for path, content in written.items():
+        _write(context / path, content)
+    first, last = text["Dockerfile"].decode().replace("\\\n", "").split("\nFROM ")[1:]
+    _play(first.splitlines(), context=context, root=root, environment=dict(bench.environment))
+    assert last.startswith("scratch\n")
+    made = {path.relative_to(root / "out").as_posix() for path in (root / "out").rglob("*")}
+    assert made >= {"app/server", "etc/ssl/certs/ca-certificates.crt", "etc/passwd", "tmp"}
+    assert (root / "out/tmp").stat().st_mode & 0o7777 == 0o1777
+    (root / "out/app/function").mkdir()
+    serving = bench.serve(root / "out/app")
+    assert serving.ask(headers=EVENT).status == 204
+
+
+def _play(lines: list[str], *, context: Path, root: Path, environment: dict[str, str]) -> None:
+    folder = root
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        here = re.sub(r"(?<=[ =])/(build|out)\b", rf"{root}/\1", f" {rest}")
+        if word == "ENV":
+            environment |= dict(part.partition("=")[::2] for part in shlex.split(rest))
+        elif word == "WORKDIR":
+            folder = Path(here.strip())
+            folder.mkdir(parents=True)
+        elif word == "COPY":
+            *sources, target = shlex.split(here)
+            _copy([context / source for source in sources], Path(target))
+        elif word == "RUN":
+            command = ["/bin/sh", "-ec", here]
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def _copy(sources: list[Path], target: Path) -> None:
+    for source in sources:
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)

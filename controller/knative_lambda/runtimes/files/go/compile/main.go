@@ -8,7 +8,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -37,25 +36,22 @@ type order struct {
 }
 
 func main() {
-	modules := flag.Bool("modules", false, "only fetch and compile what is imported, and write the sums to OUTPUT")
-	flag.Usage = func() { fmt.Fprintln(os.Stderr, "compile [-modules] SHIM RUNTIME.JSON FUNCTION OUTPUT") }
-	flag.Parse()
-	if flag.NArg() != 4 {
-		flag.Usage()
+	if len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "compile SHIM RUNTIME.JSON FUNCTION OUTPUT")
 		os.Exit(2)
 	}
-	if err := run(flag.Args(), *modules); err != nil {
+	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(arguments []string, modules bool) error {
-	output, err := filepath.Abs(arguments[3])
+func run(shimFolder, entry, root, output string) error {
+	output, err := filepath.Abs(output)
 	if err != nil {
 		return err
 	}
-	asked, err := read(arguments[0], arguments[1], arguments[2])
+	asked, err := read(shimFolder, entry, root)
 	if err != nil {
 		return err
 	}
@@ -67,12 +63,8 @@ func run(arguments []string, modules bool) error {
 	if err := asked.join(); err != nil {
 		return err
 	}
-	outside, err := asked.provided(imports, files)
-	if err != nil {
+	if err := asked.provided(imports, files); err != nil {
 		return err
-	}
-	if modules {
-		return asked.fetch(outside, output)
 	}
 	place, err := asked.writeMain()
 	if err != nil {
@@ -174,51 +166,30 @@ func importsOf(path string, files *token.FileSet, found map[string]token.Pos) er
 	return nil
 }
 
-// provided gives the imports from other modules, sorted; an error names those that come from nowhere.
-func (o *order) provided(imports map[string]token.Pos, files *token.FileSet) ([]string, error) {
+// provided is an error that names the imports that come from nowhere.
+func (o *order) provided(imports map[string]token.Pos, files *token.FileSet) error {
 	listed, err := o.says("list", "-m", "-f", "{{.Path}}", "all")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	known := strings.Fields(listed)
-	var outside, missing []string
+	var missing []string
 	for path, where := range imports {
 		within := func(module string) bool { return path == module || strings.HasPrefix(path, module+"/") }
 		first, _, _ := strings.Cut(path, "/")
-		switch {
-		case within(known[0]) || !strings.Contains(first, "."):
-		case slices.ContainsFunc(known, within):
-			outside = append(outside, path)
-		default:
-			at := files.Position(where)
-			at.Filename, _ = filepath.Rel(o.root, at.Filename)
-			missing = append(missing, fmt.Sprintf("%v: no module of go.mod provides %s: "+
-				"run `go get %s` and commit go.mod and go.sum", at, path, path))
+		if !strings.Contains(first, ".") || slices.ContainsFunc(known, within) {
+			continue
 		}
+		at := files.Position(where)
+		at.Filename, _ = filepath.Rel(o.root, at.Filename)
+		missing = append(missing, fmt.Sprintf("%v: no module of go.mod provides %s: "+
+			"run `go get %s` and commit go.mod and go.sum", at, path, path))
 	}
-	slices.Sort(outside)
 	slices.Sort(missing)
 	if len(missing) > 0 {
-		return nil, errors.New(strings.Join(missing, "\n"))
+		return errors.New(strings.Join(missing, "\n"))
 	}
-	return outside, nil
-}
-
-// fetch brings every module and compiles what is imported of them, so that a build needs no network and little time.
-func (o *order) fetch(imports []string, output string) error {
-	if err := o.goes("mod", "download"); err != nil {
-		return err
-	}
-	if len(imports) > 0 {
-		if err := o.goes(append([]string{"build"}, imports...)...); err != nil {
-			return err
-		}
-	}
-	sums, err := os.ReadFile(filepath.Join(o.root, "go.sum"))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(output, sums, 0o644)
+	return nil
 }
 
 // writeMain adds the main function, and gives the folder to build. A package main cannot be imported: it gets it in its
