@@ -198,8 +198,6 @@ class ImageStore:
         for part in (RUNTIME, FUNCTION):
             (context / part).rename(app / part)
         final = self._image(digest) / _APP
-        for place, content in plan.files.items():
-            (app / place).write_bytes(content)
         for place, (number, target) in plan.links.items():
             (app / place).symlink_to(os.path.relpath(layers[number] / target, (final / place).parent))
         launch = plan.launch(final, layers)
@@ -299,8 +297,7 @@ class Workspace:
 
 def identity(plan: Plan, context: Path) -> str:
     """`sha256:` and 64 hex characters over the build context, the dependencies and how it is started."""
-    files = {name: content.decode("utf-8", "replace") for name, content in plan.files.items()}
-    parts = [VERSION, trees.identity(context), [layer.key for layer in plan.layers], plan.runtime, files]
+    parts = [VERSION, trees.identity(context), [layer.key for layer in plan.layers], plan.runtime]
     return f"sha256:{digests.digest('image', *parts)}"
 
 

@@ -174,7 +174,7 @@ async def test_source_that_must_be_mended_fails_at_once(world: World) -> None:
     assert "is loopback" in found.message
 
 
-async def test_language_without_a_runtime_is_refused_by_name(world: World) -> None:
+async def test_version_without_a_runtime_is_refused_by_name(world: World) -> None:
     fn = gen.lambda_function("hello", gen.with_runtime("go", "1.23"))
     async with world.running():
         found = await world.over(await world.ask(fn))

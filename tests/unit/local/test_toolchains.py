@@ -12,6 +12,7 @@ from knative_lambda.local.commands import cleaned
 from knative_lambda.local.images import ImageStore, LocalImage
 from knative_lambda.local.toolchains import dockerfile, machine
 from knative_lambda.local.toolchains.base import Toolchain, ToolchainMissing
+from knative_lambda.local.toolchains.go import GoToolchain
 from knative_lambda.local.toolchains.nodejs import NodejsToolchain
 from knative_lambda.local.toolchains.python import PythonToolchain, find_uv
 from knative_lambda.local.workshop import BuildFailed
@@ -142,8 +143,8 @@ def test_another_version_of_node_has_modules_of_its_own(posing: Posing) -> None:
 
 def test_server_of_node_is_held_to_loopback(posing: Posing) -> None:
     image = posing.build(NodejsToolchain(posing.node()), Language.NODEJS, "exports.handler = () => 1;\n")
-    assert image.command[:3] == (str(posing.programs / "node"), "--require", str(image.folder / "runtime/loopback.cjs"))
-    assert "127.0.0.1" in (image.folder / "runtime" / "loopback.cjs").read_text()
+    assert image.command[0] == str(posing.programs / "node")
+    assert image.env["HOST"] == "127.0.0.1"
 
 
 def test_npm_that_fails_leaves_no_layer(posing: Posing) -> None:
@@ -211,8 +212,8 @@ def test_uv_is_found_on_path(tmp_path: Path) -> None:
     assert find_uv({"PATH": str(tmp_path)}) == str(found)
 
 
-def test_this_machine_has_python_and_nodejs() -> None:
-    assert set(machine.toolchains(cleaned({}))) >= {Language.PYTHON, Language.NODEJS}
+def test_every_language_with_a_runtime_has_a_toolchain() -> None:
+    assert set(machine.toolchains(cleaned({}))) == set(catalog.RUNTIMES)
 
 
 def test_language_without_a_toolchain_is_refused_by_name(posing: Posing) -> None:
@@ -222,7 +223,51 @@ def test_language_without_a_toolchain_is_refused_by_name(posing: Posing) -> None
     assert caught.value.code == 127
 
 
+# ---- go ----
+
+GO = Runtime(language=Language.GO)
+GO_CODE = "package function\n"
+GO_SCRIPT = """
+if [ "$1" = env ]; then echo go1.26.8; exit; fi
+echo "go $1 in" * "with $GOFLAGS" >> {log}
+printf '#!/bin/sh\\necho compile "$@" >> {log}\\necho server > "$4"\\n' > "$3"
+chmod +x "$3"
+"""
+
+
+def test_missing_go_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainMissing, match=r"go is not found on PATH.*install Go 1\.25 or newer"):
+        GoToolchain({"PATH": str(tmp_path)}).plan(context(tmp_path / "context", GO, {}), GO)
+
+
+def test_function_in_go_is_compiled_once_for_its_code(posing: Posing) -> None:
+    program(posing.programs, "go", GO_SCRIPT.format(log=posing.said))
+    toolchain = GoToolchain(with_path(posing.programs))
+    one = posing.build(toolchain, Language.GO, GO_CODE)
+    again = posing.build(toolchain, Language.GO, GO_CODE)
+    other = posing.build(toolchain, Language.GO, GO_CODE + "// changed\n")
+    assert one == again
+    assert other.command != one.command
+    assert Path(one.command[0]).read_text() == "server\n"
+    assert (one.env, one.runtime) == ({"HOST": "127.0.0.1"}, "go 1.26")
+    first, *compiled = posing.lines()
+    assert first.startswith("go build in compile go.mod")
+    assert "-mod=mod" in first
+    assert [line.split()[0] for line in compiled] == ["compile", "compile"]
+
+
+def test_files_beside_a_program_in_go_are_the_functions_own(posing: Posing) -> None:
+    program(posing.programs, "go", GO_SCRIPT.format(log=posing.said))
+    image = posing.build(GoToolchain(with_path(posing.programs)), Language.GO, GO_CODE)
+    assert [path.name for path in (image.folder / "function").iterdir()] == ["main.go"]
+
+
 # ---- the Dockerfile ----
+
+
+def test_environment_of_the_build_is_the_first_stages() -> None:
+    text = 'FROM a\nENV A=1 B="two words"\nRUN x\nENV C=3\nFROM scratch\nENV HOME=/tmp\n'
+    assert dockerfile.environment(text) == {"A": "1", "B": "two words", "C": "3"}
 
 
 @pytest.mark.parametrize("runtime", [Runtime(language=language) for language in catalog.RUNTIMES], ids=str)

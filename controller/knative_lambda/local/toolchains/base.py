@@ -67,8 +67,6 @@ class Plan:
     """Of the function's folder (with `runtime` and `function` in it) and the layers' folders."""
     links: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     """Path in the function's folder -> number of a layer, and the path in it that it leads to."""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """Path in the function's folder -> content, beside what the build context has."""
     notes: tuple[str, ...] = ()
     """What differs from an image, for the build's log."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from knative_lambda.api.function import Language
-from knative_lambda.local.toolchains import nodejs, python
+from knative_lambda.local.toolchains import go, nodejs, python
 from knative_lambda.local.toolchains.base import Toolchain
 
 
@@ -16,5 +16,6 @@ def toolchains(environment: Mapping[str, str]) -> dict[Language, Toolchain]:
     """
     return {
         Language.PYTHON: python.PythonToolchain(environment, uv=python.find_uv(environment)),
+        Language.GO: go.GoToolchain(environment),
         Language.NODEJS: nodejs.NodejsToolchain(environment),
     }

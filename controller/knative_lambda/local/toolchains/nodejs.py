@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 from knative_lambda.api.function import Language, Runtime
@@ -18,18 +16,17 @@ from knative_lambda.kit import digest
 from knative_lambda.local import trees
 from knative_lambda.local.commands import Command, Terms, run
 from knative_lambda.local.toolchains import dockerfile
-from knative_lambda.local.toolchains.base import LOOPBACK, Launch, Layer, Place, Plan, ToolchainMissing
+from knative_lambda.local.toolchains.base import LOOPBACK, Launch, Layer, Place, Plan
+from knative_lambda.local.toolchains.programs import Programs
 from knative_lambda.runtimes.base import DEPENDENCIES, DOCKERFILE, RUNTIME
 
 MODULES = "node_modules"
-GUARD = f"{RUNTIME}/loopback.cjs"
 LAYOUT = "1"
 """Changes when layers are made in another way."""
 ADVICE = "install Node.js 20 or newer with npm (https://nodejs.org/en/download) and save the function again"
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _DEPENDENCY_FIELDS = ("dependencies", "optionalDependencies", "peerDependencies", "workspaces")
 _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepare")
-_VERSION_SECONDS = 20.0
 _NPM = {
     "NODE_ENV": "production",
     "NPM_CONFIG_UPDATE_NOTIFIER": "false",
@@ -51,11 +48,11 @@ class NodejsToolchain:
     def __init__(self, environment: Mapping[str, str]) -> None:
         """`environment` is what npm gets, as commands.cleaned leaves it."""
         self._environment = dict(environment)
-        self._versions: dict[tuple[str, int], str] = {}
+        self._programs = Programs(environment, language="Node.js", advice=ADVICE)
 
     def plan(self, context: Path, runtime: Runtime) -> Plan:
-        node, npm = self._program("node"), self._program("npm")
-        version = self._version(node)
+        node, npm = self._programs.find("node"), self._programs.find("npm")
+        version = self._programs.version(node, "--version")
         pins = [(context / RUNTIME / name).read_text() for name in ("package.json", "package-lock.json")]
         key = digest.short("nodejs", LAYOUT, node, version, *pins, length=40)
         layers = [Layer(f"nodejs-{key}", partial(self._fill_first, npm, pins))]
@@ -71,7 +68,6 @@ class NodejsToolchain:
             layers=tuple(layers),
             launch=partial(_launch, node, dockerfile.command((context / DOCKERFILE).read_text())),
             links=links,
-            files={GUARD: _loopback()},
             notes=() if runtime.release() == major else (differs,),
         )
 
@@ -90,48 +86,11 @@ class NodejsToolchain:
     def _npm(self, npm: str, arguments: Sequence[str], folder: Path, terms: Terms) -> None:
         run(Command("npm", [npm, *arguments], folder, self._environment | _NPM), terms)
 
-    def _program(self, name: str) -> str:
-        found = shutil.which(name, path=self._environment.get("PATH", ""))
-        if found is None:
-            raise ToolchainMissing(name, f"{name} is not found on PATH, and functions in Node.js need it: {ADVICE}")
-        return found
-
-    def _version(self, node: str) -> str:
-        """Asked once per file: packages with native code are made for one version."""
-        file = (node, Path(node).stat().st_mtime_ns)
-        if file not in self._versions:
-            self._versions[file] = _asked(node, self._environment)
-        return self._versions[file]
-
-
-def _asked(node: str, environment: Mapping[str, str]) -> str:
-    command = [node, "--version"]
-    try:
-        done = subprocess.run(
-            command,
-            env=dict(environment),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolchainMissing("node", f"{node} cannot be started ({type(error).__name__}): {ADVICE}") from error
-    if done.returncode != 0:
-        raise ToolchainMissing("node", f"{node} does not work ({done.stderr.strip()[-200:]}): {ADVICE}")
-    return done.stdout.strip()
-
 
 def _launch(node: str, words: Sequence[str], app: Path, _layers: Sequence[Path]) -> Launch:
     """The Dockerfile's CMD by this machine's node, on loopback."""
-    command = (node, "--require", str(app / GUARD), *dockerfile.moved(words[1:], app))
+    command = (node, *dockerfile.moved(words[1:], app))
     return Launch(command, {"HOST": LOOPBACK, "NODE_ENV": "production"})
-
-
-def _loopback() -> bytes:
-    return resources.files("knative_lambda.local.toolchains").joinpath("files", "loopback.cjs").read_bytes()
 
 
 def _asks_for_something(dependencies: Path) -> bool:
