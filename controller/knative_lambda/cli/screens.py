@@ -177,10 +177,9 @@ class LiveTable:
 
         table = Table(title=self._title, title_justify="left", expand=False)
         for name in ("function", "state", "revision", "processes", "url", "last event"):
-            width = LAST_EVENT_WIDTH if name == "last event" else None
-            table.add_column(
-                name, overflow="fold" if name == "url" else "ellipsis", no_wrap=name != "url", max_width=width
-            )
+            widest = LAST_EVENT_WIDTH if name == "last event" else None
+            overflow: Literal["fold", "ellipsis"] = "fold" if name == "url" else "ellipsis"
+            table.add_column(name, overflow=overflow, no_wrap=name != "url", max_width=widest)
         for key, one in sorted(self._rows.items()):
             state = Text(one.phase, style=_STYLES.get(one.phase, ""))
             count = str(self._instances(key))
