@@ -1,4 +1,9 @@
-{{/* Names and labels. One release per namespace: names inside a namespace are fixed. */}}
+{{/*
+Names and labels. One release per namespace: names inside a namespace are fixed.
+
+`helm upgrade --reuse-values` brings the values of the release that is there, without what values.yaml has got since. So
+templates read a younger value as (.Values.brokers).create, which is empty where there is no `brokers`.
+*/}}
 {{- define "knative-lambda.name" -}}
 knative-lambda-operator
 {{- end }}
@@ -46,12 +51,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Who makes dead-letter queues, as the controller's setting says it. */}}
 {{- define "knative-lambda.deadLetters" -}}
-{{ ternary .Values.deadLetters.declare "none" .Values.deadLetters.enabled }}
+{{- if (.Values.deadLetters).enabled }}{{ .Values.deadLetters.declare | default "amqp" }}{{ else }}none{{ end }}
 {{- end }}
 
 {{/* Namespace of the topology operator's objects: that of the RabbitmqCluster needs no leave of its annotation. */}}
 {{- define "knative-lambda.deadLetterNamespace" -}}
-{{ coalesce .Values.deadLetters.namespace .Values.rabbitmq.cluster.namespace .Release.Namespace }}
+{{ coalesce (.Values.deadLetters).namespace (.Values.rabbitmq.cluster).namespace .Release.Namespace }}
+{{- end }}
+
+{{/* A function in the words of an alert, which Prometheus fills in. The catch-all queue has no namespace. */}}
+{{- define "knative-lambda.alertFunction" -}}
+{{ "{{ with $labels.namespace }}{{ . }}/{{ end }}{{ $labels.function_name }}" }}
 {{- end }}
 
 {{/* "true" when a real API server is asked: `helm template` knows groups, but no kinds. */}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,80 @@ def test_the_alert_for_a_full_queue_comes_before_it_is_full() -> None:
     quiet = EVERYTHING | {"deadLetters": {"enabled": False}}
     (group,) = named(render(quiet), "PrometheusRule")["spec"]["groups"]
     assert not [rule for rule in group["rules"] if "DeadLetters" in rule["alert"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "place"),
+    [
+        ({"namespace": "shop", "function_name": "orders"}, "shop/orders"),
+        ({"function_name": "catch-all"}, "catch-all"),
+    ],
+    ids=["a function", "the catch-all queue, whose empty label Prometheus drops"],
+)
+def test_an_alert_reads_well_and_names_the_command(labels: dict[str, str], place: str, tmp_path: Path) -> None:
+    """Helm stands for Prometheus, which fills in the same template language."""
+    (group,) = named(render(EVERYTHING), "PrometheusRule")["spec"]["groups"]
+    (waiting,) = [rule for rule in group["rules"] if rule["alert"] == "KnativeLambdaDeadLetters"]
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: prometheus, version: 1.0.0}")
+    summary = waiting["annotations"]["summary"]
+    (tmp_path / "templates" / "alert.txt").write_text("{{ $labels := .Values.labels }}" + summary)
+    with helm_python.Chart.load(tmp_path) as chart:
+        (said,) = chart.render({"labels": labels}).values()
+    assert said == f"Dead letters of {place} wait: kn-lambda dlq show {place}"
+
+
+def test_the_deployment_is_what_the_design_asks_for() -> None:
+    manifests = render()
+    spec = named(manifests, "Deployment")["spec"]
+    pod, controller = spec["template"]["spec"], container(manifests)
+    assert spec["replicas"] == 2
+    assert controller["resources"] == {
+        "requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "2Gi"},
+    }  # fmt: skip
+    probes = {name: controller[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {name: (probe["path"], probe["port"]) for name, probe in probes.items()} == {
+        "startupProbe": ("/livez", "http"), "livenessProbe": ("/livez", "http"), "readinessProbe": ("/readyz", "http"),
+    }  # fmt: skip
+    assert pod["terminationGracePeriodSeconds"] == 45
+    spread = {one["topologyKey"]: one["labelSelector"]["matchLabels"] for one in pod["topologySpreadConstraints"]}
+    assert spread == dict.fromkeys(
+        ("kubernetes.io/hostname", "topology.kubernetes.io/zone"), spec["selector"]["matchLabels"]
+    )
+    ports = {one["name"]: one["containerPort"] for one in controller["ports"]}
+    assert ports == {"http": 8080, "webhooks": 9292}
+    service = named(manifests, "Service")["spec"]
+    assert {one["targetPort"]: one["port"] for one in service["ports"]} == ports
+    assert service["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+
+
+def test_monitoring_and_network_policy_are_off_until_somebody_asks() -> None:
+    extras = {"ServiceMonitor", "PrometheusRule", "NetworkPolicy", "FunctionRepository", "Secret"}
+    assert not extras & {one["kind"] for one in render()}
+    monitor = named(render({"serviceMonitor": {"enabled": True}}), "ServiceMonitor")["spec"]
+    service = named(render(), "Service")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert [(one["port"], one["path"]) for one in monitor["endpoints"]] == [("http", "/metrics")]
+
+
+def test_reused_values_of_a_release_that_knew_fewer_are_enough(tmp_path: Path) -> None:
+    """`helm upgrade --reuse-values` renders new templates with the older release's values and nothing else."""
+    older = shutil.copytree(readme.CHART, tmp_path / "chart")
+    values = yaml.safe_load((older / "values.yaml").read_text())
+    for young in ("deadLetters", "brokers"):
+        del values[young]
+    for young in ("cluster", "topologySecret"):
+        del values["rabbitmq"][young]
+    del values["networkPolicy"]["deadLettersFrom"]
+    (older / "values.yaml").write_text(yaml.safe_dump(values))
+
+    def rendered(chart: Path, more: Values) -> dict[str, str]:
+        with helm_python.Chart.load(chart) as loaded:
+            return loaded.render(more, name="knative-lambda", namespace="platform")
+
+    walled: Values = {"networkPolicy": {"enabled": True}, "prometheusRule": {"enabled": True}}
+    for more in ({}, walled, walled | BY_AMQP, BROKERS, BY_OPERATOR):
+        assert rendered(older, more) == rendered(readme.CHART, more)
 
 
 def test_one_replica_has_no_disruption_budget() -> None:
