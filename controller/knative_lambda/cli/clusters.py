@@ -61,12 +61,12 @@ class Site:
         from knative_lambda.kit import logging
         from knative_lambda.kit.clock import SystemClock
 
-        logging.configure(level="critical", form="text")  # errors reach the person as one line, or not at all
-        cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
-        try:
-            return await question(cluster)
-        finally:
-            await cluster.close()
+        with logging.silenced():
+            cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
+            try:
+                return await question(cluster)
+            finally:
+                await cluster.close()
 
 
 def choose(
