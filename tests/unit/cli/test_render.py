@@ -152,7 +152,7 @@ def test_findings_are_told_instead(terminal: Terminal) -> None:
 
 def test_every_example_is_rendered(terminal: Terminal) -> None:
     manifests = _manifests(terminal.run("render", ROOT / "functions-example-repo"))
-    assert _kinds(manifests).count("LambdaFunction") == 4
-    assert _kinds(manifests).count("Job") == 4
-    assert _kinds(manifests).count("Service") == 4
+    assert _kinds(manifests).count("LambdaFunction") == 5
+    assert _kinds(manifests).count("Job") == 5
+    assert _kinds(manifests).count("Service") == 5
     assert _kinds(manifests).count("Trigger") == 1

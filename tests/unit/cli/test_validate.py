@@ -35,13 +35,14 @@ def _function(terminal: Terminal, name: str, text: str = GOOD) -> None:
 def test_the_example_repository_is_valid(terminal: Terminal) -> None:
     ended = terminal.run("validate", ROOT / "functions-example-repo")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "4 functions, 1 repository valid, 0 findings\n"
+    assert ended.out == "5 functions, 1 repository valid, 0 findings\n"
 
 
 def test_a_copy_of_the_example_repository_is_valid_without_git(terminal: Terminal) -> None:
     shutil.copytree(ROOT / "functions-example-repo", terminal.here / "copy")
     found = terminal.run("validate", "copy", "-o", "json").json
     assert [one["name"] for one in found["functions"]] == [
+        "hello-go",
         "hello-nodejs",
         "hello-python",
         "inline-greeting",
