@@ -1,33 +1,22 @@
 """One suite for the shims of every language: they run here as they run in an image, under their functions-framework.
 
-The servers are installed once into the project's cache folder, from the very lock files that images are built from;
-where that cannot be done (no network, no npm) the language is skipped with the reason.
+Where a language's server cannot be installed (no network, no npm) it is skipped with the reason. What happens at the
+start and at the end of a process is in test_runtime_lifecycle.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
+import base64
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from knative_lambda.api.function import Language, Runtime
-from knative_lambda.runtimes import catalog
-from tests.testbed import assets, processes
+from knative_lambda.api.function import Language
+from tests.contract.functions import EVENT, JSON, LANGUAGES, STRUCTURED, Answer, Serving, Shelf, language_shelf
 
 pytestmark = pytest.mark.contract
-
-EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/test", "ce-type": "test.made"}
-JSON = {"content-type": "application/json"}
 
 CODE = {
     Language.PYTHON: {
@@ -49,8 +38,42 @@ def handler(event):
         "decorated": (
             "import functions_framework\n@functions_framework.cloud_event\ndef handler(it):\n    assert it['type']\n"
         ),
-        "absent": "def other(event):\n    return 1\n",
-        "three": "def handler(event, context, more):\n    return 1\n",
+        "returns": """
+import flask
+from cloudevents.http import CloudEvent
+ANSWERS = {
+    "/dict": lambda: {"a": [1, None]},
+    "/list": lambda: [1, {"b": 2}],
+    "/text": lambda: "caf\u00e9",
+    "/bytes": lambda: b"\\x00\\xff",
+    "/nothing": lambda: None,
+    "/status": lambda: ({"made": True}, 201),
+    "/headers": lambda: ("moved", 303, {"location": "/there", "content-type": "text/plain"}),
+    "/empty": lambda: (None, 202),
+    "/event": lambda: CloudEvent({"type": "t", "source": "/me", "id": "7"}, b"\\x00\\xff"),
+    "/cookies": lambda: ("", 200, [("set-cookie", "a=1"), ("set-cookie", "b=2")]),
+    "/abort": lambda: flask.abort(418, description="no coffee"),
+    "/stream": lambda: (part for part in ("one ", "two")),
+    "/wrong": lambda: {1, 2},
+    "/hidden": lambda: {"a": {1, 2}},
+    "/number": lambda: 404,
+    "/unknown": lambda: ("x", 99),
+    "/long": lambda: ("x", 200, {}, 4),
+    "/exit": lambda: exit(0),
+}
+def handler(request):
+    return ANSWERS[request.path]()
+""",
+        "context": """
+def handler(event, context):
+    told = {name: getattr(context, name) for name in ("id", "traceparent", "tracestate", "function", "revision")}
+    return {**told, "path": context.request.path, "event": None if hasattr(event, "method") else event["type"]}
+""",
+        "context of a request": "def handler(request, context):\n    return [request.path, context.function]\n",
+        "optional": "def handler(event, context=None):\n    return context.function\n",
+        "own default": "def handler(event, table={'a': 1}):\n    return table\n",
+        "async context": "async def handler(event, ctx):\n    return ctx.request.path\n",
+        "secretive": "def handler(event):\n    raise RuntimeError('password hunter2')\n",
     },
     Language.NODEJS: {
         "event": """
@@ -66,237 +89,173 @@ exports.handler = (event) =>
         "nothing": "exports.handler = () => undefined;\n",
         "async": "exports.handler = async (event) => ({ id: event.id });\n",
         "raises": "exports.handler = () => { throw new Error('of the function'); };\n",
-        "absent": "exports.other = () => 1;\n",
+        "returns": """
+const circle = {}; circle.self = circle;
+const moved = { location: '/there', 'content-type': 'text/plain' };
+const cookies = new Headers(); cookies.append('set-cookie', 'a=1'); cookies.append('set-cookie', 'b=2');
+const ANSWERS = {
+  '/dict': () => ({ a: [1, null] }),
+  '/list': () => [1, { b: 2 }],
+  '/text': () => 'caf\u00e9',
+  '/bytes': () => new Uint8Array([0, 255]),
+  '/nothing': () => undefined,
+  '/status': () => Response.json({ made: true }, { status: 201 }),
+  '/headers': () => new Response('moved', { status: 303, headers: moved }),
+  '/empty': () => new Response(null, { status: 202 }),
+  '/event': () => ({ specversion: '1.0', type: 't', source: '/me', id: '7', data: Buffer.from([0, 255]) }),
+  '/cookies': () => new Response('', { headers: cookies }),
+  '/number': () => 404,
+  '/wrong': () => new Set([1]),
+  '/hidden': () => circle,
+  '/unknown': () => () => 1,
+  '/long': () => 10n,
+  '/later': () => new Promise(() => setTimeout(() => { throw new Error('thrown later'); }, 10)),
+  '/null': () => { throw null; },
+};
+exports.handler = (event) => ANSWERS[event.path]();
+""",
+        "context": """
+exports.handler = (event, context) => {
+  const { id, traceparent, tracestate, request, ...rest } = context;
+  return { id, traceparent, tracestate, ...rest, path: request.path, event: event.specversion ? event.type : null };
+};
+""",
+        "secretive": "exports.handler = async () => { throw new Error('password hunter2'); };\n",
     },
 }
 
 
-@dataclass(frozen=True)
-class Installed:
-    """A language with its server, ready to run a function."""
-
-    language: Language
-    folder: Path
-
-    def lay_out(self, root: Path, files: dict[str, str], handler: str | None = None) -> None:
-        """The image's /app, at `root`."""
-        runtime = catalog.RUNTIMES[self.language]
-        for name, content in runtime.context_files(Runtime(language=self.language, handler=handler)).items():
-            _write(root / name, content)
-        for name, text in files.items():
-            _write(root / "function" / name, text.encode())
-        if self.language is Language.NODEJS:
-            (root / "runtime" / "node_modules").symlink_to(self.folder / "node_modules")
-
-    def command(self, root: Path) -> list[str]:
-        """What the Dockerfile's CMD says, with this machine's interpreter."""
-        runtime = root / "runtime"
-        if self.language is Language.PYTHON:
-            return [_bare_python(), "-s", str(runtime / "knative_lambda_shim.py"), "serve"]
-        return ["node", str(runtime / "knative-lambda-shim.cjs")]
-
-    def environment(self, root: Path, port: int) -> dict[str, str]:
-        return {
-            "PORT": str(port),
-            "HOST": "127.0.0.1",
-            "HOME": str(root),
-            "PYTHONPATH": str(self.folder),
-            "NODE_PATH": "",
-        }
+@pytest.fixture(scope="module", params=LANGUAGES, ids=lambda language: language.value)
+def shelf(request: pytest.FixtureRequest) -> Iterator[Shelf]:
+    with language_shelf(request.param) as shelf:
+        yield shelf
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+def serve(shelf: Shelf, name: str) -> Serving:
+    return shelf.serve(name, CODE[shelf.installed.language][name])
 
 
-def _bare_python() -> str:
-    """The interpreter below the virtual environment, whose packages are not the image's."""
-    base: str = getattr(sys, "_base_executable", sys.executable)
-    return base
+python_only = pytest.mark.parametrize("shelf", [Language.PYTHON], indirect=True, ids=["python"])
+nodejs_only = pytest.mark.parametrize("shelf", [Language.NODEJS], indirect=True, ids=["nodejs"])
 
 
-def _installed(language: Language) -> Installed:
-    """From the cache folder, filled on first use; skips when it cannot be."""
-    names = {Language.PYTHON: ("requirements.txt",), Language.NODEJS: ("package.json", "package-lock.json")}[language]
-    files = catalog.RUNTIMES[language].context_files(Runtime(language=language))
-    wanted = {name: files[f"runtime/{name}"] for name in names}
-    identity = hashlib.sha256(b"\0".join([sys.version.encode(), *wanted.values()])).hexdigest()[:16]
-    folder = assets.cache_folder() / f"{language.value}-runtime-{identity}"
-    if not folder.exists():
-        _install(language, wanted, folder)
-    return Installed(language, folder)
-
-
-def _install(language: Language, files: dict[str, bytes], folder: Path) -> None:
-    if language is Language.NODEJS and (shutil.which("npm") is None or shutil.which("node") is None):
-        pytest.skip("node and npm are not installed: the nodejs shim is not tried")
-    made = folder.with_name(f"{folder.name}-{os.getpid()}")
-    for name, content in files.items():
-        _write(made / name, content)
-    command = {
-        Language.PYTHON: [
-            sys.executable, "-m", "uv", "pip", "install", "-q", "--python", _bare_python(), "--require-hashes",
-            "--target", str(made), "-r", str(made / "requirements.txt"),
-        ],
-        Language.NODEJS: [
-            "npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(made),
-        ],
-    }[language]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    except subprocess.TimeoutExpired:
-        done = None
-    if done is None or done.returncode != 0:
-        shutil.rmtree(made)
-        pytest.skip(f"the server of {language.value} cannot be installed: {done.stderr[-300:] if done else 'too slow'}")
-    made.rename(folder)
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A running function."""
-
-    server: processes.Server
-    port: int
-
-    def ask(
-        self, method: str = "POST", path: str = "/", *, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path, body=body, headers=headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
-
-
-@pytest.fixture(scope="module", params=[Language.PYTHON, Language.NODEJS], ids=lambda language: language.value)
-def installed(request: pytest.FixtureRequest) -> Installed:
-    return _installed(request.param)
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[processes.Run]:
-    with processes.Run.begin("shims") as run:
-        yield run
-
-
-Serve = Callable[..., Serving]
-
-
-@pytest.fixture(scope="module")
-def serve(installed: Installed, run: processes.Run) -> Iterator[Serve]:
-    """Starts a function by the name of its code, once for the module."""
-    started: dict[str, Serving] = {}
-
-    def of(name: str, *, files: dict[str, str] | None = None, handler: str | None = None) -> Serving:
-        if name not in started:
-            main = catalog.RUNTIMES[installed.language].code_file
-            root = run.directory(f"{installed.language.value}-{name}")
-            installed.lay_out(root, files or {main: CODE[installed.language][name]}, handler)
-            port = processes.free_port()
-            server = run.start(root.name, installed.command(root), env=installed.environment(root, port))
-            started[name] = Serving(server, port)
-            server.await_ready(lambda: processes.port_open(port), timeout=60)
-        return started[name]
-
-    yield of
-    for serving in started.values():
-        serving.server.stop(grace=2)
-
-
-python_only = pytest.mark.parametrize("installed", [Language.PYTHON], indirect=True)
-
-
-def test_a_binary_cloudevent_reaches_the_handler(serve: Serve) -> None:
-    answer = serve("event").ask(body=b'{"n": 1}', headers=EVENT | JSON | {"ce-extra": "caf%C3%A9"})
+def test_a_binary_cloudevent_reaches_the_handler(shelf: Shelf) -> None:
+    answer = serve(shelf, "event").ask(body=b'{"n": 1}', headers=EVENT | JSON | {"ce-extra": "caf%C3%A9"})
     assert answer.json == {"type": "test.made", "data": {"n": 1}, "extra": "café"}
 
 
-def test_a_structured_cloudevent_reaches_the_handler(serve: Serve) -> None:
+def test_a_structured_cloudevent_reaches_the_handler(shelf: Shelf) -> None:
     body = json.dumps({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"n": 2}}).encode()
-    answer = serve("event").ask(body=body, headers={"content-type": "application/cloudevents+json; charset=utf-8"})
+    answer = serve(shelf, "event").ask(
+        body=body, headers={"content-type": "application/cloudevents+json; charset=utf-8"}
+    )
     assert answer.json == {"type": "t", "data": {"n": 2}, "extra": None}
 
 
-def test_a_header_of_a_proxy_does_not_make_a_structured_event_binary(serve: Serve) -> None:
+def test_a_header_of_a_proxy_does_not_make_a_structured_event_binary(shelf: Shelf) -> None:
     body = json.dumps({"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}).encode()
-    answer = serve("event").ask(body=body, headers=EVENT | {"content-type": "application/cloudevents+json"})
+    answer = serve(shelf, "event").ask(body=body, headers=EVENT | {"content-type": "application/cloudevents+json"})
     assert answer.json["type"] == "t"
 
 
-def test_an_event_without_data_reaches_the_handler(serve: Serve) -> None:
-    assert serve("event").ask(headers=EVENT).json == {"type": "test.made", "data": None, "extra": None}
+def test_an_event_without_data_reaches_the_handler(shelf: Shelf) -> None:
+    assert serve(shelf, "event").ask(headers=EVENT).json == {"type": "test.made", "data": None, "extra": None}
 
 
-def test_a_plain_request_reaches_the_same_handler(serve: Serve) -> None:
-    answer = serve("event").ask("PUT", "/some/path", body=b"text", headers={"content-type": "text/plain"})
+def test_a_plain_request_reaches_the_same_handler(shelf: Shelf) -> None:
+    answer = serve(shelf, "event").ask("PUT", "/some/path", body=b"text", headers={"content-type": "text/plain"})
     assert answer.json == {"method": "PUT", "body": "text", "path": "/some/path"}
 
 
-@pytest.mark.parametrize("missing", ["ce-id", "ce-source", "ce-type"])
-def test_a_broken_event_never_reaches_the_handler(serve: Serve, missing: str) -> None:
-    headers = {name: value for name, value in EVENT.items() if name != missing}
-    assert serve("event").ask(body=b"{}", headers=headers | JSON).status == 400
+@pytest.mark.parametrize("missing", ["specversion", "id", "source", "type"])
+def test_what_an_event_lacks_is_said(shelf: Shelf, missing: str) -> None:
+    headers = {name: value for name, value in EVENT.items() if name != f"ce-{missing}"}
+    answer = serve(shelf, "event").ask(body=b"{}", headers=headers | JSON)
+    assert (answer.status, answer.text) == (400, f"not a CloudEvent: {missing} missing\n")
+    assert answer.headers["content-type"].startswith("text/plain")
 
 
-def test_a_handler_of_requests_gets_the_request_even_for_an_event(serve: Serve) -> None:
-    answer = serve("request").ask(path="/x", body=b"{}", headers=EVENT | JSON)
+@pytest.mark.parametrize(
+    ("headers", "body", "words"),
+    [
+        (STRUCTURED, b"{", "the body is not JSON"),
+        (STRUCTURED, b"[]", "the body is not a JSON object"),
+        (STRUCTURED, b'"text"', "the body is not a JSON object"),
+        (STRUCTURED, b'{"specversion": "1.0", "source": "/s"}', "id, type missing"),
+        (STRUCTURED, b'{"specversion": "1.0", "source": "/s", "type": "t", "id": 5}', "id must be text"),
+        (STRUCTURED, b'{"specversion": "9", "source": "/s", "type": "t", "id": "1"}', "specversion 9 is not one of"),
+        (EVENT | {"ce-specversion": "2.0"}, b"", "specversion 2.0 is not one of"),
+        (EVENT | {"ce-subject": "%ff"}, b"", "not percent-encoded UTF-8"),
+        (EVENT | JSON, b"{", "not JSON"),
+        (EVENT | {"content-type": "application/vnd.test+json"}, b"{", "JSON"),
+    ],
+)
+def test_what_is_wrong_with_an_event_is_said(shelf: Shelf, headers: dict[str, str], body: bytes, words: str) -> None:
+    answer = serve(shelf, "event").ask(body=body, headers=headers)
+    assert answer.status == 400
+    assert answer.text.startswith("not a CloudEvent: ")
+    assert words.lower() in answer.text.lower() or (words == "not JSON" and "JSON" in answer.text)
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "data"),
+    [
+        ("application/json", b'"text"', "text"),
+        ("application/json; charset=utf-8", b"5", 5),
+        ("application/vnd.test+json", b'{"n": 1}', {"n": 1}),
+        ("application/json", b"", None),
+    ],
+)
+def test_json_data_of_every_kind_reaches_the_handler(shelf: Shelf, kind: str, body: bytes, data: Any) -> None:
+    assert serve(shelf, "event").ask(body=body, headers=EVENT | {"content-type": kind}).json["data"] == data
+
+
+def test_binary_data_of_a_structured_event_arrives_as_bytes(shelf: Shelf) -> None:
+    code = {
+        Language.PYTHON: "def handler(event):\n    return event.data\n",
+        Language.NODEJS: "exports.handler = (event) => event.data;\n",
+    }[shelf.installed.language]
+    event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data_base64": "AP8="}
+    answer = shelf.serve("data", code).ask(body=json.dumps(event).encode(), headers=STRUCTURED)
+    assert (answer.body, answer.headers["content-type"]) == (b"\0\xff", "application/octet-stream")
+
+
+def test_a_handler_of_requests_gets_the_request_even_for_an_event(shelf: Shelf) -> None:
+    answer = serve(shelf, "request").ask(path="/x", body=b"{}", headers=EVENT | JSON)
     assert answer.json == {"id": "1", "path": "/x"}
 
 
-def test_a_returned_event_is_a_cloudevent_reply(serve: Serve) -> None:
-    answer = serve("reply").ask(body=b"{}", headers=EVENT | JSON)
+def test_a_returned_event_is_a_cloudevent_reply(shelf: Shelf) -> None:
+    answer = serve(shelf, "reply").ask(body=b"{}", headers=EVENT | JSON)
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("application/cloudevents+json")
     assert (answer.json["type"], answer.json["data"]) == ("test.reply", {"to": "1"})
 
 
-def test_nothing_returned_is_an_empty_answer(serve: Serve) -> None:
-    answer = serve("nothing").ask(headers=EVENT)
+def test_nothing_returned_is_an_empty_answer(shelf: Shelf) -> None:
+    answer = serve(shelf, "nothing").ask(headers=EVENT)
     assert (answer.status, answer.body) == (204, b"")
 
 
-def test_an_async_handler_is_awaited(serve: Serve) -> None:
-    assert serve("async").ask(headers=EVENT).json == {"id": "1"}
+def test_an_async_handler_is_awaited(shelf: Shelf) -> None:
+    assert serve(shelf, "async").ask(headers=EVENT).json == {"id": "1"}
 
 
-def test_a_failing_handler_is_a_500_that_a_broker_retries(serve: Serve) -> None:
-    serving = serve("raises")
+def test_a_failing_handler_is_a_500_that_a_broker_retries(shelf: Shelf) -> None:
+    serving = serve(shelf, "raises")
     assert serving.ask(headers=EVENT).status == 500
-    assert "of the function" in serving.server.log.read_text()
+    serving.await_log("of the function")
     assert serving.ask("GET", "/health/liveness").status == 200
 
 
 @pytest.mark.parametrize("path", ["/health/liveness", "/health/readiness"])
-def test_health_is_answered_without_the_handler(serve: Serve, path: str) -> None:
-    answer = serve("raises").ask("GET", path)
+def test_health_is_answered_without_the_handler(shelf: Shelf, path: str) -> None:
+    answer = serve(shelf, "raises").ask("GET", path)
     assert (answer.status, answer.body) == (200, b"ok")
 
 
-def test_a_handler_that_is_not_there_ends_the_process_with_a_word(installed: Installed, run: processes.Run) -> None:
-    main = catalog.RUNTIMES[installed.language].code_file
-    root = run.directory(f"{installed.language.value}-absent")
-    installed.lay_out(root, {main: CODE[installed.language]["absent"]})
-    server = run.start(root.name, installed.command(root), env=installed.environment(root, processes.free_port()))
-    assert server.wait(60) != 0
-    assert "no function handler" in server.tail()
-
-
-def test_a_handler_in_a_module_below_finds_its_neighbours(serve: Serve, installed: Installed) -> None:
+def test_a_handler_in_a_module_below_finds_its_neighbours(shelf: Shelf) -> None:
     files, handler = {
         Language.PYTHON: (
             {"pkg/__init__.py": "", "pkg/app.py": "from pkg import near\ndef run(event):\n    return near.word()\n",
@@ -304,22 +263,163 @@ def test_a_handler_in_a_module_below_finds_its_neighbours(serve: Serve, installe
         Language.NODEJS: (
             {"src/app.mjs": "import { word } from './near.mjs';\nexport const run = () => word();\n",
              "src/near.mjs": "export const word = () => 'near';\n"}, "src/app.run"),
-    }[installed.language]  # fmt: skip
-    assert serve("below", files=files, handler=handler).ask(headers=EVENT).body == b"near"
+    }[shelf.installed.language]  # fmt: skip
+    assert shelf.serve_files("below", files, handler=handler).ask(headers=EVENT).body == b"near"
 
 
 @python_only
-def test_decorated_python_takes_events_only(serve: Serve) -> None:
-    serving = serve("decorated")
+def test_decorated_python_takes_events_only(shelf: Shelf) -> None:
+    serving = serve(shelf, "decorated")
     assert serving.ask(headers=EVENT).status == 204
     assert serving.ask("GET").status == 400
 
 
+ANSWERS = {
+    "/dict": (200, "application/json", b'{"a":[1,null]}'),
+    "/list": (200, "application/json", b'[1,{"b":2}]'),
+    "/text": (200, "text/html; charset=utf-8", "café".encode()),
+    "/bytes": (200, "application/octet-stream", b"\0\xff"),
+    "/nothing": (204, "", b""),
+    "/status": (201, "application/json", b'{"made":true}'),
+    "/headers": (303, "text/plain", b"moved"),
+    "/empty": (202, "", b""),
+}
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_what_a_handler_returns_is_the_answer(shelf: Shelf, path: str) -> None:
+    answer = serve(shelf, "returns").ask(path=path)
+    status, kind, body = ANSWERS[path]
+    assert (answer.status, answer.body.replace(b" ", b"").strip()) == (status, body)
+    assert answer.headers.get("content-type", "").startswith(kind)
+
+
+def test_headers_of_an_answer_are_sent(shelf: Shelf) -> None:
+    serving = serve(shelf, "returns")
+    assert serving.ask(path="/headers").headers["location"] == "/there"
+    assert serving.ask(path="/cookies").headers["set-cookie"] in ("b=2", "a=1, b=2")
+
+
+def test_bytes_in_a_returned_event_are_sent_in_base64(shelf: Shelf) -> None:
+    reply = serve(shelf, "returns").ask(path="/event").json
+    assert (base64.b64decode(reply["data_base64"]), "data" in reply) == (b"\0\xff", False)
+
+
+@pytest.mark.parametrize("path", ["/wrong", "/hidden", "/unknown", "/long"])
+def test_what_cannot_be_sent_is_a_500_whose_log_says_what_and_what_is_allowed(shelf: Shelf, path: str) -> None:
+    serving = serve(shelf, "returns")
+    answer = serving.ask(path=path)
+    assert answer.status == 500
+    serving.await_log(f"error {answer.headers['x-error-id']}: the handler returned ")
+    assert "allowed: " in _logged(serving, answer)
+
+
+def _logged(serving: Serving, answer: Answer) -> str:
+    [line] = [line for line in serving.log.splitlines() if answer.headers["x-error-id"] in line]
+    return line
+
+
+def test_an_error_tells_the_caller_an_id_and_only_the_log_the_rest(shelf: Shelf) -> None:
+    serving = serve(shelf, "secretive")
+    answer = serving.ask(headers=EVENT)
+    identity = answer.headers["x-error-id"]
+    assert (answer.status, answer.text) == (500, f"internal error {identity}\n")
+    serving.await_log(f"error {identity}: ")
+    serving.await_log("password hunter2")
+    after = serving.log.partition(f"error {identity}: ")[2]
+    assert shelf.installed.code_file in after, "the stack names the user's file"
+    assert serving.ask(headers=EVENT).headers["x-error-id"] != identity
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_handler_of_two_parameters_gets_event_and_context(shelf: Shelf) -> None:
+    headers = EVENT | {"traceparent": TRACE, "tracestate": "a=1"}
+    told = serve(shelf, "context").ask(path="/in", headers=headers).json
+    assert len(told.pop("id")) == 16
+    assert told == {
+        "traceparent": TRACE, "tracestate": "a=1", "function": "hello", "revision": "hello-00001", "path": "/in",
+        "event": "test.made",
+    }  # fmt: skip
+
+
+def test_the_trace_of_an_event_is_taken_when_the_request_has_none(shelf: Shelf) -> None:
+    serving = serve(shelf, "context")
+    assert serving.ask(headers=EVENT | {"ce-traceparent": TRACE}).json["traceparent"] == TRACE
+    assert serving.ask(headers=EVENT | {"ce-traceparent": "x", "traceparent": TRACE}).json["traceparent"] == TRACE
+    assert serving.ask(headers=EVENT).json["traceparent"] is None
+
+
+def test_a_plain_request_comes_with_a_context_too(shelf: Shelf) -> None:
+    told = serve(shelf, "context").ask("GET", "/some").json
+    assert (told["path"], told["event"], told["traceparent"]) == ("/some", None, None)
+
+
 @python_only
-def test_python_handler_of_three_parameters_is_refused_at_start(installed: Installed, run: processes.Run) -> None:
-    root = run.directory("python-three")
-    installed.lay_out(root, {"main.py": CODE[Language.PYTHON]["three"]})
-    server = run.start(root.name, installed.command(root), env=installed.environment(root, processes.free_port()))
-    assert server.wait(60) != 0
-    assert "one argument" in server.tail()
-    assert "it has 3" in server.tail()
+def test_python_parameters_decide_what_is_given(shelf: Shelf) -> None:
+    assert serve(shelf, "context of a request").ask(path="/x", headers=EVENT).json == ["/x", "hello"]
+    assert serve(shelf, "optional").ask(headers=EVENT).text == "hello"
+    assert serve(shelf, "own default").ask(headers=EVENT).json == {"a": 1}
+    assert serve(shelf, "async context").ask(path="/x", headers=EVENT).text == "/x"
+
+
+@nodejs_only
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "async (event, ctx) => told(ctx)",
+        "function (event, context) { return told(context); }",
+        "(event, { id, function: name }) => ({ id, name })",
+        "({ type, data }, /* (a, b) */ context) => told(context)",
+        "(...all) => told(all[1])",
+        "(event, context = {}) => told(context)",
+    ],
+)
+def test_nodejs_gives_the_context_to_a_second_parameter_of_that_name(shelf: Shelf, handler: str) -> None:
+    telling = "const told = ({ id, function: name }) => ({ id, name });"
+    name = "".join(filter(str.isalnum, handler))
+    told = shelf.serve(name, f"{telling}\nexports.handler = {handler};").ask(headers=EVENT).json
+    assert (len(told["id"]), told["name"]) == (16, "hello")
+
+
+@nodejs_only
+@pytest.mark.parametrize("names", ["req, res", "request, response", "a, b", "event, out"])
+def test_nodejs_gives_any_other_two_parameters_request_and_response(shelf: Shelf, names: str) -> None:
+    first, second = names.split(", ")
+    code = f"exports.handler = ({names}) => {second}.json({{ path: {first}.path }});"
+    assert shelf.serve(f"pair-{first}-{second}", code).ask(path="/x", headers=EVENT).json == {"path": "/x"}
+
+
+@nodejs_only
+def test_nodejs_answers_500_for_what_a_request_throws_later_and_goes_on(shelf: Shelf) -> None:
+    serving = serve(shelf, "returns")
+    answer = serving.ask(path="/later")
+    assert (answer.status, answer.text) == (500, f"internal error {answer.headers['x-error-id']}\n")
+    serving.await_log("thrown later")
+    assert serving.ask(path="/null").status == 500
+    assert serving.ask(path="/number").json == 404
+
+
+@nodejs_only
+def test_nodejs_says_what_is_wrong_with_a_plain_body(shelf: Shelf) -> None:
+    answer = serve(shelf, "event").ask(body=b"{", headers=JSON)
+    assert answer.status == 400
+    assert answer.text.startswith("the body is not JSON (")
+
+
+@python_only
+def test_python_answers_with_what_flask_knows(shelf: Shelf) -> None:
+    serving = serve(shelf, "returns")
+    aborted = serving.ask(path="/abort")
+    assert (aborted.status, "no coffee" in aborted.text) == (418, True)
+    assert serving.ask(path="/stream").body == b"one two"
+
+
+@python_only
+def test_python_numbers_and_exits_are_errors(shelf: Shelf) -> None:
+    serving = serve(shelf, "returns")
+    for path in ("/number", "/exit"):
+        answer = serving.ask(path=path)
+        assert (answer.status, answer.text) == (500, f"internal error {answer.headers['x-error-id']}\n")
+    assert serving.ask(path="/text").status == 200

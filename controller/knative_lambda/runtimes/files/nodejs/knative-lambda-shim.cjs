@@ -249,6 +249,7 @@ async function answer(request, response, id) {
 
 function fail(response, id, error) {
   console.error(`error ${id}: ${error instanceof Unanswerable ? error.message : inspect(error)}`);
+  if (response.writableEnded) return;
   if (response.headersSent) {
     response.destroy(); // half an answer must not look like a whole one
     return;
