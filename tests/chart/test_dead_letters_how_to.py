@@ -163,6 +163,8 @@ def test_the_commands_of_the_page_work_as_they_stand(
     helm.upgrade(before)
     assert "labeled" in person.types(by_secret, exports=exports)
     assert chosen(stage)["rabbitmq_secret"] == "rabbitmq-connection"
+    uri = stage.api.get(stage.path("secrets", "rabbitmq-connection"))["data"]["uri"]
+    assert base64.b64decode(uri) == b"rabbitmq.rabbitmq.svc:15672", "without a scheme it serves Brokers, too"
     person.types(objects, exports=exports)
 
 
