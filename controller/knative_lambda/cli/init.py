@@ -23,6 +23,7 @@ class Runtime(StrEnum):
 
     PYTHON = "python"
     NODEJS = "nodejs"
+    GO = "go"
 
 
 def init(
