@@ -222,7 +222,7 @@ async def test_root_runs_functions_as_users_whom_nothing_belongs_to() -> None:
             await stage.settled("hello")
             limits = orjson.loads((await stage.ask("hello", "/limits")).body)
             assert 61184 <= limits["user"] <= 65519
-            assert limits["RLIMIT_NPROC"] == stage.options.tasks
+            assert limits["RLIMIT_NPROC"] == 2 * stage.options.tasks
             assert (await stage.ask("hello", "/write?1000")).status == 200
             children = orjson.loads((await stage.ask("hello", "/fork")).body)
         assert not any(map(alive, children))

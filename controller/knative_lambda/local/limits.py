@@ -15,6 +15,8 @@ from knative_lambda.local.revisions import Template
 MEBI = 1 << 20
 DATA_ROOM = 128 * MEBI
 """Stacks of threads are mapped whole and used little: 16 threads of 8 MiB."""
+TASKS_ROOM = 2
+"""A fork bomb shall be seen and ended by the watcher; the system's limit only holds it until then."""
 DEFAULT_SCRATCH = 64 * MEBI
 OPEN_FILES = 4096
 
@@ -37,7 +39,7 @@ class Limits:
         limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": self.scratch, "RLIMIT_NOFILE": OPEN_FILES}
         if self.memory:
             limits["RLIMIT_DATA"] = self.memory + DATA_ROOM
-        return {**limits, "RLIMIT_NPROC": self.tasks + self.others}
+        return {**limits, "RLIMIT_NPROC": TASKS_ROOM * self.tasks + self.others}
 
 
 def of(template: Template, *, tasks: int, others: int) -> Limits:

@@ -58,7 +58,7 @@ def test_orders_that_were_cut_off_are_not_followed(tmp_path: Path) -> None:
 def test_limits_are_those_of_the_function_with_room() -> None:
     limits = Limits(memory=64 << 20, scratch=1000, tasks=10, others=500).resource_limits()
     assert limits["RLIMIT_DATA"] == (64 << 20) + DATA_ROOM
-    assert (limits["RLIMIT_FSIZE"], limits["RLIMIT_NPROC"], limits["RLIMIT_CORE"]) == (1000, 510, 0)
+    assert (limits["RLIMIT_FSIZE"], limits["RLIMIT_NPROC"], limits["RLIMIT_CORE"]) == (1000, 520, 0)
     assert "RLIMIT_DATA" not in Limits(0, 1000, 10).resource_limits()
 
 
