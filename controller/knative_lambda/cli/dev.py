@@ -39,7 +39,10 @@ def dev(
             envvar="KN_LAMBDA_RABBITMQ", show_envvar=True, help="amqp(s):// URL of a RabbitMQ for lifecycle events."
         ),
     ] = None,
-    idle: Annotated[float, typer.Option(min=1, help="Seconds without a request until a function sleeps.")] = 30.0,
+    idle: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds without a request until any function sleeps; else it says so itself."),
+    ] = None,
     backoff: Annotated[
         float, typer.Option(min=0.01, max=60, help="Seconds before an event is tried again; then twice as long, …")
     ] = 1.0,

@@ -75,8 +75,8 @@ class Options:
     """Also what is saved and not committed; None decides by what `place` is."""
     rabbitmq: str = ""
     """URL of a RabbitMQ for the functions' lifecycle events; nobody hears them but the screen when empty."""
-    idle_seconds: float = 30.0
-    """After so long without a request a function has no process any more."""
+    idle_seconds: float | None = None
+    """After so long without a request a function has no process any more; None leaves it to the function."""
     backoff_seconds: float = 1.0
     """Base of the pauses between attempts to deliver an event."""
     image_bytes: int = 4 * 2**30
@@ -181,7 +181,7 @@ class _Players:
         images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
         policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
         self.builder = HostBuilder(cluster, images, clock=clock, state=logs, policy=policy)
-        asked = ServerOptions(host=options.host, port=port, grace_seconds=options.idle_seconds)
+        asked = ServerOptions(host=options.host, port=port, idle_seconds=options.idle_seconds)
         folder = state.processes(options.state)
         self.server = ProcessServer(cluster, images.find, clock=clock, state=folder, options=asked)
         self.broker = LocalBroker(

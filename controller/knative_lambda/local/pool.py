@@ -199,8 +199,11 @@ class Pool:
         now, template = self._clock.monotonic(), self.revision.template
         busy = self._running + len(self._waiting) > 0
         load = Load(peak=self._window.peak(now), idle=0.0 if busy else now - self._active)
-        grace = self._options.grace_seconds if template.grace is None else template.grace
-        return scaling.desired(load, template.scale, grace=grace, host_limit=self._options.instances)
+        return scaling.desired(load, template.scale, grace=self._grace(), host_limit=self._options.instances)
+
+    def _grace(self) -> float:
+        given = (self._options.idle_seconds, self.revision.template.grace)
+        return next((seconds for seconds in given if seconds is not None), self._options.grace_seconds)
 
     # ---- instances ----
 

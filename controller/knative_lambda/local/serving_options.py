@@ -18,6 +18,8 @@ class ServerOptions:
     """Where the listener is; part of every function's URL."""
     grace_seconds: float = 30.0
     """How long the last instance is kept without a request, for functions that do not say."""
+    idle_seconds: float | None = None
+    """The same for all functions, whatever they say; None leaves it to them."""
     window_seconds: float = 10.0
     """Instances that were needed within so many seconds are kept."""
     start_seconds: float = 60.0

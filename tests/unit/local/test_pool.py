@@ -280,6 +280,20 @@ async def test_an_instance_without_a_port_is_not_asked_again(table: Table) -> No
     assert table.puppets.stopped == [1]
 
 
+@pytest.mark.parametrize(
+    ("asked", "person", "seconds"), [(None, None, 30.0), (60.0, None, 60.0), (60.0, 90.0, 90.0), (60.0, 10.0, 10.0)]
+)
+async def test_a_person_decides_before_the_function_how_long_it_rests(
+    tmp_path: Path, asked: float | None, person: float | None, seconds: float
+) -> None:
+    template, options = replace(TEMPLATE, grace=asked), replace(OPTIONS, idle_seconds=person)
+    table = await Table(tmp_path, template=template, options=options).proven()
+    await table.pass_time(seconds - 0.5)
+    assert len(table.pool.instances) == 1
+    await table.pass_time(0.5)
+    assert table.pool.instances == []
+
+
 async def test_the_least_number_is_kept_without_requests(tmp_path: Path) -> None:
     table = await Table(tmp_path, template=replace(TEMPLATE, scale=Scale(least=2, target=2))).proven()
     await table.pass_time(100)
