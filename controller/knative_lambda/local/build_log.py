@@ -32,6 +32,7 @@ class BuildLog:
         self._written = 0
         self._left_out = 0
         self._rest = b""
+        self._noise: tuple[str, ...] = ()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def __enter__(self) -> Self:
@@ -59,10 +60,11 @@ class BuildLog:
         self._flush()
         self._take(f"# {words}".encode(), tail=False)
 
-    def begin(self) -> None:
-        """The next program's output is what `tail` tells of."""
+    def begin(self, noise: tuple[str, ...] = ()) -> None:
+        """The next program's output is what `tail` tells of, but for lines that begin with `noise`."""
         self._flush()
         self._tail.clear()
+        self._noise = noise
 
     def tail(self) -> str:
         """The last lines, without the empty ones."""
@@ -76,7 +78,7 @@ class BuildLog:
 
     def _take(self, line: bytes, *, tail: bool = True) -> None:
         text = redact.text(line[:LINE_CHARACTERS].decode("utf-8", "replace").rstrip())
-        if tail and text:
+        if tail and text and not text.startswith(self._noise):
             self._tail.append(text)
         encoded = text.encode() + b"\n"
         if self._written + len(encoded) > self._limit:

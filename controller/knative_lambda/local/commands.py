@@ -107,6 +107,8 @@ class Command:
     arguments: Sequence[str]
     folder: Path
     environment: Mapping[str, str]
+    noise: tuple[str, ...] = ()
+    """How lines begin that tell nobody why it failed."""
     output_limit: int = OUTPUT_BYTES
 
 
@@ -114,7 +116,7 @@ def run(command: Command, terms: Terms) -> None:
     """Until it has ended. Raises CommandFailed, Stopped or Expired; nothing of it runs any more, whichever it is."""
     terms.check()
     terms.log.say(" ".join(command.arguments))
-    terms.log.begin()
+    terms.log.begin(command.noise)
     with _started(command) as process:
         printed = _followed(process, command, terms)
         if printed <= command.output_limit:

@@ -102,7 +102,8 @@ class Workshop:
             with self._store.workspace() as space:
                 digest = self._made(order, space, terms)
         except BuildFailed as failure:
-            terms.log.say(failure.message)
+            last = failure.message.rpartition("\n")[2]  # what was before it, the program has printed itself
+            terms.log.say(f"{failure.tool} ended with {failure.code}: {last}")
             raise
         terms.log.say(f"made {digest}")
         return digest

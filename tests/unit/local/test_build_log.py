@@ -19,6 +19,14 @@ def test_tail_is_of_the_last_program_and_ends_with_its_last_line(tmp_path: Path)
         assert log.tail() == "one\ntwo\nthree"
 
 
+def test_noise_is_in_the_file_and_not_in_the_tail(tmp_path: Path) -> None:
+    with BuildLog(tmp_path / "log") as log:
+        log.begin(("Using Python ",))
+        log.feed(b"Using Python 3.11 at: somewhere\nerror: no such package\n")
+        assert log.tail() == "error: no such package"
+    assert "Using Python 3.11" in (tmp_path / "log").read_text()
+
+
 def test_secrets_are_masked_in_file_and_tail(tmp_path: Path) -> None:
     with BuildLog(tmp_path / "log") as log:
         log.feed(b"GET https://me:hunter2@index.example/simple\ntoken=abc")

@@ -33,7 +33,7 @@ def python(code: str, folder: Path, **more: int) -> Command:
     return Command("tool", [sys.executable, "-I", "-c", code], folder, BARE, **more)
 
 
-def gone(pid: int, *, within: float = 5.0) -> bool:
+def gone(pid: int, *, within: float = 20.0) -> bool:
     until = time.monotonic() + within
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > until:

@@ -271,7 +271,7 @@ def test_evicted_function_can_be_built_again(tmp_path: Path) -> None:
     assert bench.store.find(first) is not None
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

@@ -40,6 +40,7 @@ _NPM = {
     "NPM_CONFIG_FETCH_TIMEOUT": "60000",
     "GIT_TERMINAL_PROMPT": "0",
 }
+_NPM_NOISE = ("npm error Log files were not written", "npm error A complete log of this run")
 
 
 class NodejsToolchain:
@@ -84,7 +85,7 @@ class NodejsToolchain:
         (place.made / MODULES).mkdir(exist_ok=True)
 
     def _npm(self, npm: str, arguments: Sequence[str], folder: Path, terms: Terms) -> None:
-        run(Command("npm", [npm, *arguments], folder, self._environment | _NPM), terms)
+        run(Command("npm", [npm, *arguments], folder, self._environment | _NPM, noise=_NPM_NOISE), terms)
 
 
 def _launch(node: str, words: Sequence[str], app: Path, _layers: Sequence[Path]) -> Launch:

@@ -40,6 +40,7 @@ _PIP = {
     "PYTHONUNBUFFERED": "1",
 }
 _UV = {"UV_HTTP_TIMEOUT": "15", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "GIT_TERMINAL_PROMPT": "0"}
+_UV_NOISE = ("Using Python ",)
 
 
 class PythonToolchain:
@@ -95,7 +96,7 @@ class PythonToolchain:
         interpreter = str(_interpreter(place.made))
         if self._uv is not None:
             options = ["pip", "install", "--python", interpreter, "--compile-bytecode"]
-            run(Command("uv", [self._uv, *options, *what], folder, self._environment | _UV), terms)
+            run(Command("uv", [self._uv, *options, *what], folder, self._environment | _UV, noise=_UV_NOISE), terms)
         else:
             options = ["-I", "-m", "pip", "install"]
             run(Command("pip", [interpreter, *options, *what], folder, self._environment | _PIP), terms)
