@@ -6,7 +6,9 @@ Local mode serves the same API and writes a kubeconfig into its state folder, so
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from knative_lambda.cli.failures import Fault
 
 if TYPE_CHECKING:
     from knative_lambda.cluster.kube import KubeCluster
+    from knative_lambda.cluster.transport import Endpoint
 
 T = TypeVar("T")
 
@@ -57,16 +60,22 @@ class Site:
         return asyncio.run(self._asked(question))
 
     async def _asked(self, question: Callable[[KubeCluster], Awaitable[T]]) -> T:
-        from knative_lambda.cluster.kube import KubeCluster
         from knative_lambda.kit import logging
-        from knative_lambda.kit.clock import SystemClock
 
         with logging.silenced():
-            cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
+            cluster = await self._connected()
             try:
                 return await question(cluster)
             finally:
                 await cluster.close()
+
+    async def _connected(self) -> KubeCluster:
+        from knative_lambda.cluster.kube import KubeCluster
+        from knative_lambda.kit.clock import SystemClock
+
+        if self.state is not None and self.kubeconfig is not None and self.context is None:
+            return KubeCluster(_endpoint(self.kubeconfig), clock=SystemClock())
+        return await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
 
 
 def choose(
@@ -83,7 +92,8 @@ def choose(
         return Site(kubeconfig, context, _state_of(kubeconfig))
     files = config.files(None)
     if files:
-        return Site(state=_state_of(files[0]) if len(files) == 1 else None)
+        folder = _state_of(files[0]) if len(files) == 1 else None
+        return Site(files[0], None, folder) if folder else Site()
     if os.environ.get(_POD):
         return Site()
     return _only_one(
@@ -123,3 +133,20 @@ def _state_of(kubeconfig: Path | None) -> Path | None:
         return None
     folder = kubeconfig.absolute().parent
     return folder if (folder / state.LOCK).is_file() else None
+
+
+def _endpoint(kubeconfig: Path) -> Endpoint:
+    """Of a kubeconfig that local mode wrote: one address, certificate and token. Raises Fault.
+
+    The client library would take half a second only to be imported, for all the clouds that it knows.
+    """
+    from knative_lambda.cluster.transport import Endpoint, StaticCredentials
+
+    try:
+        written = config.read(kubeconfig)
+        cluster, user = written["clusters"][0]["cluster"], written["users"][0]["user"]
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        tls = ssl.create_default_context(cadata=authority)
+        return Endpoint(str(cluster["server"]), StaticCredentials(f"Bearer {user['token']}"), tls)
+    except (KeyError, IndexError, TypeError, ValueError, ssl.SSLError) as error:
+        raise Fault(f"{kubeconfig} is not what local mode writes: start it again") from error

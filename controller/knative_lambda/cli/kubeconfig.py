@@ -16,7 +16,7 @@ DEFAULT_NAMESPACE = "default"
 def namespace(kubeconfig: Path | None, context: str | None) -> str:
     """Namespace of the context, of the current one when none is named; `default` where nothing says anything."""
     for file in files(kubeconfig):
-        config = _read(file)
+        config = read(file)
         wanted = context or config.get("current-context")
         for one in config.get("contexts") or ():
             if one.get("name") == wanted:
@@ -33,7 +33,8 @@ def files(kubeconfig: Path | None) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """The whole of it. Raises Fault for what is none, OSError."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

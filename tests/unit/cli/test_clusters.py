@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from knative_lambda.cli import clusters
 from knative_lambda.cli.clusters import Site
 from knative_lambda.cli.failures import Fault
-from knative_lambda.local import state
+from knative_lambda.kit.clock import SystemClock
+from knative_lambda.local import kubeaccess, state
 from tests.unit.cli.terminal import Terminal
 
 KUBECONFIG = """\
@@ -93,6 +96,29 @@ def test_who_names_a_local_modes_kubeconfig_means_that_local_mode(
     monkeypatch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
     assert clusters.choose().state == folder
     assert clusters.choose(terminal.file("other/kubeconfig", KUBECONFIG)).state is None
+
+
+def test_a_local_modes_kubeconfig_that_it_did_not_write_is_told(terminal: Terminal, running: list[int]) -> None:
+    folder = _start(terminal.here / "state", running)
+    ended = terminal.run("list", "--state-dir", folder)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "is not what local mode writes" in ended.err
+
+
+def test_local_mode_is_spoken_to_without_the_client_library_that_takes_a_second(terminal: Terminal) -> None:
+    code = (
+        "import sys; from pathlib import Path; from knative_lambda.cli.clusters import Site; import asyncio\n"
+        "async def nothing(cluster): return None\n"
+        "Site(Path(sys.argv[1]), None, Path('.')).ask(nothing)\n"
+        "print('kubernetes' in sys.modules)"
+    )
+    file = terminal.here / "kubeconfig"
+    access = kubeaccess.create(terminal.here / "api", clock=SystemClock())
+    file.write_text(kubeaccess.kubeconfig("https://127.0.0.1:1", access))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "False\n"
 
 
 def test_a_cluster_and_a_local_mode_at_once_are_a_contradiction(terminal: Terminal) -> None:
