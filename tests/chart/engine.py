@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,26 @@ Values = dict[str, Any]
 RELEASE = "knative-lambda"
 CORE = {"crds": {"install": False}}
 """Values for the shared bed, which has our kinds from elsewhere."""
+
+_COMMAND = """\
+import sys
+import helm_python
+_, _, namespace, verb, release, *rest = sys.argv
+with helm_python.Config(kubeconfig_path=KUBECONFIG, namespace=namespace) as helm:
+    if (verb, rest) == ("uninstall", []):
+        helm.uninstall(release)
+    else:
+        chart, flag, *rest = rest
+        assert (verb, flag) == ("upgrade", "--reuse-values") and set(rest[::2]) == {"--set"}, sys.argv
+        helm.upgrade(chart, release, helm_python.parse_set_string(",".join(rest[1::2])), reuse_values=True)
+"""
+
+
+def helm_command(folder: Path, kubeconfig: Path) -> None:
+    """A `helm` for the PATH: the engine behind the few forms of the command that the docs use."""
+    file = folder / "helm"
+    file.write_text(f"#!{sys.executable}\nKUBECONFIG = {str(kubeconfig)!r}\n{_COMMAND}")
+    file.chmod(0o755)
 
 
 def render(values: Values | None = None, *, namespace: str = "platform") -> list[Manifest]:

@@ -20,7 +20,7 @@ import yaml
 
 from tests.apiserver.stage import Stage, inline
 from tests.apiserver.test_dead_letters import EVENT, FUNCTION, Mended, sink_of
-from tests.chart.engine import CORE, Helm, Values, named
+from tests.chart.engine import CORE, Helm, Values, helm_command, named
 from tests.chart.test_operator import Pod, nothing_was_forbidden
 from tests.testbed import assets
 from tests.testbed.errors import Unavailable
@@ -35,15 +35,6 @@ _COMMAND = re.compile(r"^(helm|kubectl|kn-lambda)\b", re.MULTILINE)
 
 BEFORE: Values = CORE | {"rabbitmq": {"existingSecret": {"name": "rabbitmq-url"}}}
 """The release that the page begins with."""
-
-HELM = """\
-import shlex, sys
-import helm_python
-_, _, namespace, verb, release, chart, flag, *rest = sys.argv
-assert (verb, flag) == ("upgrade", "--reuse-values") and set(rest[::2]) == {"--set"}, sys.argv
-with helm_python.Config(kubeconfig_path=KUBECONFIG, namespace=namespace) as helm:
-    helm.upgrade(chart, release, helm_python.parse_set_string(",".join(rest[1::2])), reuse_values=True)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ def person(kubernetes_bed: KubernetesBed, helm: Helm, other_namespace: str, vhos
     found = Person(folder, kubernetes_bed.kubeconfig, names)
     found.has("kubectl", f'#!/bin/sh\nexec "{kubectl}" "$@"\n')
     found.has("kn-lambda", f'#!/bin/sh\nexec "{sys.executable}" -m knative_lambda "$@"\n')
-    found.has("helm", f"#!{sys.executable}\nKUBECONFIG = {str(kubernetes_bed.kubeconfig)!r}\n{HELM}")
+    helm_command(folder, kubernetes_bed.kubeconfig)
     return found
 
 

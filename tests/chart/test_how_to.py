@@ -10,9 +10,10 @@ from pathlib import Path
 
 import helm_python
 import pytest
+import yaml
 
 from tests.chart.conftest import HelmFor
-from tests.chart.engine import render
+from tests.chart.engine import helm_command, render
 from tests.chart.test_operator import Pod
 from tests.testbed import assets
 from tests.testbed.errors import Unavailable
@@ -42,31 +43,50 @@ def test_the_commands_of_the_page_work(namespaces: KubernetesBed, helm_for: Helm
         kubectl = assets.kubectl()
     except Unavailable as gap:
         give_up(gap.reason)
+    helm_command(tmp_path, namespaces.kubeconfig)
+    path = f"{tmp_path}{os.pathsep}{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"KUBECONFIG": str(namespaces.kubeconfig), "PATH": path}
+
+    def types(block: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    look, function, *upgrades, uninstall = _SHELL.findall(PAGE.read_text())
+    release = "/apis/apps/v1/namespaces/knative-lambda/deployments/knative-lambda-operator"
+    config = "/api/v1/namespaces/knative-lambda/configmaps/knative-lambda-operator"
     pod = Pod(namespaces, helm_for("knative-lambda").install({"replicas": 1}), tmp_path)
-    path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
-    said = []
     try:
-        for block in _SHELL.findall(PAGE.read_text()):
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block],
-                env=os.environ | {"KUBECONFIG": str(namespaces.kubeconfig), "PATH": path},
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-            said.append(done.stdout)
+        said = types(look)
+        assert "webhook_port: 9292" in said
+        assert "functionrepositories" in said
+        assert "lambdafunction.lambda.knative.io/hello condition met" in types(function)
+        for block in upgrades:
+            types(block)
+        settings = yaml.safe_load(namespaces.api.get(config)["data"]["settings.yaml"])
+        assert (settings["events"], settings["dead_letters"], settings["create_brokers"]) == ("rabbitmq", "amqp", True)
+        assert namespaces.api.get(release)["spec"]["replicas"] == 1, "earlier values are kept"
         hello = "/apis/lambda.knative.io/v1alpha1/namespaces/shop/lambdafunctions/hello"
         namespaces.api.delete(hello)
         wait_until(lambda: namespaces.api.find(hello) is None, what="the function's deletion", timeout=30)
+        assert pod.gate.forbidden == []
     finally:
         pod.close()
-    assert "webhook_port: 9292" in said[0]
-    assert "functionrepositories" in said[0]
-    assert "lambdafunction.lambda.knative.io/hello condition met" in said[1]
-    assert pod.gate.forbidden == []
+    types(uninstall)
+    assert namespaces.api.find(release) is None
+
+
+def test_only_what_needs_docker_is_not_run() -> None:
+    every = re.findall(r"^```([a-z]*)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert {language for language, _ in every} == {"sh", ""}
+    assert [block for language, block in every if not language] == [
+        "make kind-up\n",
+        "make deploy\n",
+        "make kind-down\n",
+    ]
 
 
 @pytest.mark.parametrize("page", ["install-kind.md", "dead-letters.md"])
