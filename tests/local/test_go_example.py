@@ -1,4 +1,4 @@
-"""The example in Go with `kn-lambda dev`: compiled by this machine's Go; where there is none, others have no trouble."""
+"""The example in Go with `kn-lambda dev`: compiled by this machine's Go; without one, the others still run."""
 
 from __future__ import annotations
 
