@@ -12,7 +12,6 @@ they say. What it raises is a 500 with an id; the stack is in the log only, unde
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
 import inspect
@@ -220,7 +219,9 @@ def _named(result: Any) -> str:
 
 
 @functools.cache
-def _started_loop() -> asyncio.AbstractEventLoop:
+def _started_loop() -> Any:
+    import asyncio
+
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="handlers", daemon=True).start()
     return loop
@@ -228,6 +229,8 @@ def _started_loop() -> asyncio.AbstractEventLoop:
 
 def awaited(coroutine: Any) -> Any:
     """On one loop for all requests, so that clients which a module keeps stay usable."""
+    import asyncio
+
     with LOCK:
         loop = _started_loop()
     return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
