@@ -154,6 +154,7 @@ async def _played(
         letters = SqliteLetters(state.letters(options.state), clock=clock)
         stack.push_async_callback(letters.close)
         players = _Players(options, settings, cluster, letters, heard, sock, clock)
+        stack.callback(players.images.close)
         stage = Stage(options, players.url, Key(options.namespace, found.name), cluster, players.server, heard)
         beside = [*players.services(found), players.kube_api(stack)]
         beside += [Service("repository", partial(_follow, stage, found, clock)), screen(stage)]
@@ -178,12 +179,12 @@ class _Players:
         port = sock.getsockname()[1]
         self.url = f"http://{_authority(options.host, port)}"
         self._options, self._cluster, self._clock, self._sock = options, cluster, clock, sock
-        images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
+        self.images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
         policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
-        self.builder = HostBuilder(cluster, images, clock=clock, state=logs, policy=policy)
+        self.builder = HostBuilder(cluster, self.images, clock=clock, state=logs, policy=policy)
         asked = ServerOptions(host=options.host, port=port, idle_seconds=options.idle_seconds)
         folder = state.processes(options.state)
-        self.server = ProcessServer(cluster, images.find, clock=clock, state=folder, options=asked)
+        self.server = ProcessServer(cluster, self.images.find, clock=clock, state=folder, options=asked)
         self.broker = LocalBroker(
             cluster,
             self.server.call,
