@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -38,11 +39,11 @@ PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x1b[2J"
 class Mode:
     """What looks like a running local mode to commands: its API, its lock, its files; a function's server beside."""
 
-    def __init__(self, cluster: MemoryCluster, folder: Path, terminal: Terminal, cache: Path) -> None:
+    def __init__(self, cluster: MemoryCluster, folder: Path, terminal: Terminal, cache: Path, held: int) -> None:
         self.cluster, self.folder = cluster, folder
         self.reply, self.status, self.kind = b"hello\n", 200, "text/plain"
         self.url = ""
-        self._terminal = terminal
+        self._terminal, self._held = terminal, held
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "KUBECONFIG"},
             "HOME": str(cache),
@@ -52,6 +53,12 @@ class Mode:
 
     async def handle(self, _: web.Request) -> web.Response:
         return web.Response(body=self.reply, status=self.status, headers={"content-type": self.kind})
+
+    def end(self) -> None:
+        """Lets go of its folder."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     async def run(self, *arguments: str) -> Ended:
         """In this process, with pipes."""
@@ -111,7 +118,7 @@ async def mode(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPat
     folder = state.default_state("shop")
     held = state.hold(folder)
     cluster = MemoryCluster(clock=SystemClock(), definitions=crd.definitions())
-    mode = Mode(cluster, folder, terminal, cache)
+    mode = Mode(cluster, folder, terminal, cache, held)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", mode.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.05)
@@ -121,7 +128,7 @@ async def mode(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPat
     async with localapi.served(cluster, folder):
         yield mode
     await runner.cleanup()
-    os.close(held)
+    mode.end()
 
 
 async def ready(mode: Mode, **metadata: Any) -> None:
@@ -241,6 +248,40 @@ async def test_a_reader_of_a_following_command_may_go_away(mode: Mode) -> None:
     with (folder / "hello-00001-abcde.log").open("ab") as log:
         log.write(b"two\n")
     assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+@pytest.mark.parametrize("command", [("events",), ("logs", "hello")])
+async def test_who_follows_a_local_mode_that_ends_is_told_so(mode: Mode, command: tuple[str, ...]) -> None:
+    await ready(mode)
+    following = asyncio.create_task(mode.run(*command, "-f"))
+    await asyncio.sleep(1)
+    assert not following.done()
+    mode.end()
+    ended = await asyncio.wait_for(following, 20)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"kn-lambda: error: the local mode with the state folder {mode.folder} has ended\n"
+
+
+async def test_ctrl_c_ends_a_following_command_without_a_word(mode: Mode) -> None:
+    await ready(mode)
+    command = [sys.executable, "-m", "knative_lambda", "events", "-f", "--state-dir", str(mode.folder)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    event = {
+        "metadata": {"namespace": "default", "name": "hello.1"},
+        "regarding": {"kind": "LambdaFunction", "namespace": "default", "name": "hello"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "type": "Normal",
+        "reason": "Ready",
+        "note": "it is",
+    }
+    await mode.cluster.create(kinds.EVENT, event)
+    assert process.stdout is not None
+    assert b"function default/hello Ready: it is" in await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, out, err) == (130, b"", b"")
 
 
 async def test_deleting_asks_first_and_says_when_git_owns_it(mode: Mode) -> None:

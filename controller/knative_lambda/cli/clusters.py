@@ -38,6 +38,10 @@ StateDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The local mode with this state folder, when several run.")
 ]
 
+GOODBYE_SECONDS = 0.25
+"""For the TLS connections of work that was given up, which take a round trip to close."""
+LOOK_SECONDS = 1.0
+"""Between looks whether local mode still runs."""
 _POD = "KUBERNETES_SERVICE_HOST"
 
 
@@ -65,9 +69,25 @@ class Site:
         with logging.silenced():
             cluster = await self._connected()
             try:
-                return await question(cluster)
+                return await self._while_it_runs(question(cluster))
             finally:
                 await cluster.close()
+
+    async def _while_it_runs(self, work: Awaitable[T]) -> T:
+        """The work's result. A local mode that has ended never comes back at its address: who follows it is told."""
+        if self.state is None:
+            return await work
+        working = asyncio.ensure_future(work)
+        try:
+            while not working.done():
+                await asyncio.wait({working}, timeout=LOOK_SECONDS)
+                if not working.done() and not _is_held(self.state):
+                    raise Fault(f"the local mode with the state folder {self.state} has ended")
+            return working.result()
+        finally:
+            if working.cancel():
+                await asyncio.gather(working, return_exceptions=True)
+                await asyncio.sleep(GOODBYE_SECONDS)
 
     async def _connected(self) -> KubeCluster:
         from knative_lambda.cluster.kube import KubeCluster
@@ -133,6 +153,12 @@ def _state_of(kubeconfig: Path | None) -> Path | None:
         return None
     folder = kubeconfig.absolute().parent
     return folder if (folder / state.LOCK).is_file() else None
+
+
+def _is_held(folder: Path) -> bool:
+    from knative_lambda.local import state
+
+    return state.is_held(folder)
 
 
 def _endpoint(kubeconfig: Path) -> Endpoint:
