@@ -224,6 +224,10 @@ class Pool:
         except StartFailed as error:
             self._failed(str(error))
             return
+        except Exception as error:
+            log.exception("an instance could not be started", revision=self.revision.name)
+            self._failed(f"Container failed with: {type(error).__name__} in local mode itself, see its log")
+            return
         if self._closed:
             await self._starting.stop(instance)
         else:

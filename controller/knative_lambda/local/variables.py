@@ -73,18 +73,19 @@ async def _kept(cluster: Cluster, namespace: str, kind: Kind, reference: Referen
         raise ConfigurationError(f'{kind.kind.lower()} "{reference.name}" not found') from None
     plain, data = obj.get("stringData") or {}, obj.get("data") or {}
     if reference.key in plain:  # the memory cluster keeps it as it was sent
-        return str(plain[reference.key])
+        return _text(reference, kind, str(plain[reference.key]), encoded=False)
     if reference.key in data:
-        return _text(kind, reference, str(data[reference.key]))
+        return _text(reference, kind, str(data[reference.key]), encoded=kind == kinds.SECRET)
     if reference.optional:
         return None
     raise ConfigurationError(f"couldn't find key {reference.key} in {kind.kind} {namespace}/{reference.name}")
 
 
-def _text(kind: Kind, reference: Reference, value: str) -> str:
+def _text(reference: Reference, kind: Kind, value: str, *, encoded: bool) -> str:
+    """A NUL would end the value, and begin another, for whoever reads the environment."""
     where = f"key {reference.key} of {kind.kind} {reference.name}"
     try:
-        text = base64.b64decode(value, validate=True).decode() if kind == kinds.SECRET else value
+        text = base64.b64decode(value, validate=True).decode() if encoded else value
     except (binascii.Error, UnicodeDecodeError):
         raise ConfigurationError(f"{where} is not text") from None
     if "\0" in text:

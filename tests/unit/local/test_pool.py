@@ -52,6 +52,7 @@ class Puppets:
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self.seconds = 1.0
         self.failure = ""
+        self.error: Exception | None = None
         self.started = 0
         self.stopped: list[int] = []
         self._folder = folder
@@ -61,6 +62,8 @@ class Puppets:
         await self._clock.sleep(self.seconds)
         if self.failure:
             raise StartFailed(self.failure)
+        if self.error is not None:
+            raise self.error
         self.started += 1
         place = Place(f"{revision.name}-{self.started}", self._folder, 1, 0)
         output = InstanceLog(self._folder / "log", limit=100)
@@ -231,6 +234,15 @@ async def test_a_failing_start_is_told_and_repeated_ever_more_rarely(table: Tabl
     await table.clock.advance(table.pool.retry_in)
     await table.proven()
     assert table.pool.failure == ""
+
+
+async def test_an_error_of_our_own_turns_away_and_is_told(table: Table) -> None:
+    table.puppets.error = RuntimeError("a bug")
+    waiting = table.lease()
+    await table.clock.advance(1)
+    with pytest.raises(Refused, match="does not start"):
+        await waiting
+    assert "RuntimeError in local mode itself" in table.pool.failure
 
 
 async def test_the_first_crash_is_mended_without_a_word(table: Table) -> None:
