@@ -16,9 +16,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,13 @@ func Request(w http.ResponseWriter, r *http.Request) {
 var Mux = func() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("begun")
 		time.Sleep(time.Second)
 		fmt.Fprint(w, "slow")
+	})
+	mux.HandleFunc("/stuck", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("begun")
+		time.Sleep(time.Minute)
 	})
 	return mux
 }()
@@ -320,16 +325,29 @@ def test_log_holds_what_the_function_prints_and_nothing_else(bench: Workbench) -
 # ---- its end ----
 
 
-def test_process_that_is_told_to_end_answers_what_runs_first(bench: Workbench) -> None:
+def test_process_that_is_told_to_end_answers_what_runs_first_and_takes_nothing_new(bench: Workbench) -> None:
     serving = bench.serve(bench.compile("mux", {"main.go": HANDLERS}, "Mux"))
-    answers: list[Answer] = []
-    client = threading.Thread(target=lambda: answers.append(serving.ask("GET", "/slow")))
-    client.start()
-    time.sleep(0.3)
-    serving.server.signal(signal.SIGTERM)
+    with ThreadPoolExecutor() as clients:
+        asked = [clients.submit(serving.ask, "GET", "/slow") for _ in range(5)]
+        processes.wait_until(
+            lambda: serving.server.log.read_text() == "begun\n" * 5, what="five requests under way", timeout=20
+        )
+        serving.server.signal(signal.SIGTERM)
+        processes.wait_until(lambda: not processes.port_open(serving.port), what="the port closed", timeout=20)
+        assert [one.result(20).body for one in asked] == [b"slow"] * 5
     assert serving.server.wait(10) == 0
-    client.join(10)
-    assert [answer.body for answer in answers] == [b"slow"]
+
+
+def test_second_signal_ends_the_process_at_once(bench: Workbench) -> None:
+    serving = bench.serve(bench.compile("again", {"main.go": HANDLERS}, "Mux"))
+    with ThreadPoolExecutor() as clients:
+        asked = clients.submit(serving.ask, "GET", "/stuck")
+        processes.wait_until(lambda: "begun" in serving.server.log.read_text(), what="a request", timeout=20)
+        serving.server.signal(signal.SIGTERM)
+        processes.wait_until(lambda: not processes.port_open(serving.port), what="the port closed", timeout=20)
+        serving.server.signal(signal.SIGTERM)
+        assert serving.server.wait(10) == 1
+        assert isinstance(asked.exception(20), ConnectionError)
 
 
 def test_idle_process_that_is_told_to_end_ends_at_once_though_a_client_stays_connected(bench: Workbench) -> None:

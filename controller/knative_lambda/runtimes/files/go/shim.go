@@ -6,14 +6,16 @@
 package shim
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
@@ -22,23 +24,29 @@ import (
 
 const target = "dispatch"
 
+// server is functions-framework's, which keeps it to itself; every request brings it along. None before the first.
+var server atomic.Pointer[http.Server]
+
 // Serve answers at $HOST:$PORT until the process is told to end. Called by the main function that compile writes.
 func Serve(function any) {
 	handle, err := adapt(function)
 	if err != nil {
 		end("the function cannot be served: %v", err)
 	}
-	at := &gate{idle: make(chan struct{})}
-	functions.HTTP(target, func(w http.ResponseWriter, r *http.Request) { dispatch(at, handle, w, r) })
+	functions.HTTP(target, func(w http.ResponseWriter, r *http.Request) { dispatch(handle, w, r) })
 	os.Setenv("FUNCTION_TARGET", target)
 	// The framework takes it for Google's own platform and prints two empty lines after every request.
 	os.Unsetenv("K_SERVICE")
-	go stopWhenTold(at)
+	go stopWhenTold()
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "8080"
 	}
-	end("the server ended: %v", funcframework.StartHostPort(os.Getenv("HOST"), port))
+	err = funcframework.StartHostPort(os.Getenv("HOST"), port)
+	if errors.Is(err, http.ErrServerClosed) {
+		select {} // the last answers are under way; stopWhenTold ends the process
+	}
+	end("the server ended: %v", err)
 }
 
 func end(format string, arguments ...any) {
@@ -47,15 +55,14 @@ func end(format string, arguments ...any) {
 }
 
 // dispatch is called by functions-framework for every request.
-func dispatch(at *gate, handle handler, w http.ResponseWriter, r *http.Request) {
+func dispatch(handle handler, w http.ResponseWriter, r *http.Request) {
+	if running, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		server.Store(running)
+	}
 	if r.Method == http.MethodGet && (r.URL.Path == "/health/liveness" || r.URL.Path == "/health/readiness") {
 		fmt.Fprint(w, "ok")
 		return
 	}
-	if at.enter() {
-		w.Header().Set("Connection", "close")
-	}
-	defer at.leave()
 	answer := &response{ResponseWriter: w}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -115,57 +122,20 @@ func (r *response) Flush() {
 // Unwrap is for http.ResponseController.
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// gate counts the requests that are under way, so that none is lost when the process is told to end.
-type gate struct {
-	mutex    sync.Mutex
-	running  int
-	stopping bool
-	idle     chan struct{}
-}
-
-// enter tells whether the process is about to end.
-func (g *gate) enter() bool {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	g.running++
-	return g.stopping
-}
-
-func (g *gate) leave() {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	g.running--
-	g.tell()
-}
-
-func (g *gate) stop() {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	g.stopping = true
-	g.tell()
-}
-
-func (g *gate) tell() {
-	if g.stopping && g.running == 0 {
-		select {
-		case <-g.idle: // told before
-		default:
-			close(g.idle)
-		}
-	}
-}
-
 // stopWhenTold ends the process after its last answer, at a second signal at once. How long that may take is up to
 // whoever sends the signal: Kubernetes and local mode kill after their grace period.
-func stopWhenTold(at *gate) {
+func stopWhenTold() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	<-signals
-	at.stop()
-	select {
-	case <-at.idle:
-		os.Exit(0)
-	case <-signals:
+	go func() {
+		<-signals
 		os.Exit(1)
+	}()
+	if running := server.Load(); running != nil {
+		if err := running.Shutdown(context.Background()); err != nil {
+			end("the server did not end in order: %v", err)
+		}
 	}
+	os.Exit(0)
 }
