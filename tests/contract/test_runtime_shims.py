@@ -196,6 +196,7 @@ def test_what_is_wrong_with_an_event_is_said(shelf: Shelf, headers: dict[str, st
     assert answer.text.startswith("not a CloudEvent: ")
     assert words.lower() in answer.text.lower() or (words == "not JSON" and "JSON" in answer.text)
     assert "Traceback" not in answer.text
+    serve(shelf, "event").await_log(f"refused: {answer.text}")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +210,22 @@ def test_what_is_wrong_with_an_event_is_said(shelf: Shelf, headers: dict[str, st
 )
 def test_json_data_of_every_kind_reaches_the_handler(shelf: Shelf, kind: str, body: bytes, data: Any) -> None:
     assert serve(shelf, "event").ask(body=body, headers=EVENT | {"content-type": kind}).json["data"] == data
+
+
+KINDS = {
+    Language.PYTHON: {"text/plain": "bytes", "application/x-www-form-urlencoded": "bytes", "image/png": "bytes"},
+    Language.NODEJS: {"text/plain": "string", "application/x-www-form-urlencoded": "object", "image/png": "Buffer"},
+}
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/png"])
+def test_other_data_arrives_as_docs_functions_md_says(shelf: Shelf, kind: str) -> None:
+    code = {
+        Language.PYTHON: "def handler(event):\n    return type(event.data).__name__\n",
+        Language.NODEJS: "exports.handler = ({ data }) => (Buffer.isBuffer(data) ? 'Buffer' : typeof data);\n",
+    }[shelf.installed.language]
+    answer = shelf.serve("kinds", code).ask(body=b"a=1", headers=EVENT | {"content-type": kind})
+    assert answer.text == KINDS[shelf.installed.language][kind]
 
 
 def test_binary_data_of_a_structured_event_arrives_as_bytes(shelf: Shelf) -> None:

@@ -232,7 +232,7 @@ async function dispatch(request, response) {
   try {
     await answer(request, response, id);
   } catch (error) {
-    if (error instanceof NotAnEvent) plain(response, 400, `not a CloudEvent: ${error.message}`);
+    if (error instanceof NotAnEvent) refuse(response, `not a CloudEvent: ${error.message}`);
     else fail(response, id, error);
   }
 }
@@ -258,6 +258,12 @@ function fail(response, id, error) {
   plain(response.set('x-error-id', id), 500, `internal error ${id}`);
 }
 
+/** Logged, for a Broker takes a 400 as delivered. */
+function refuse(response, words) {
+  console.error(`refused: ${words}`);
+  plain(response, 400, words);
+}
+
 function plain(response, status, words) {
   response.status(status).type('text/plain').send(`${words}\n`);
 }
@@ -270,7 +276,7 @@ function unparsed(error, request, response, next) {
     try {
       request.body = JSON.parse(error.body);
     } catch {
-      return plain(response, 400, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
+      return refuse(response, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
     }
     return dispatch(request, response);
   }

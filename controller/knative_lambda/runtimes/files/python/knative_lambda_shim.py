@@ -246,7 +246,7 @@ def knative_lambda_dispatch(request: Any) -> Any:
     except HTTPException:  # flask.abort of the handler
         raise
     except NotAnEvent as error:
-        return _plain(400, f"not a CloudEvent: {error}")
+        return _refused(f"not a CloudEvent: {error}")
     except Unanswerable as error:
         return _failed(identity, str(error))
     except (Exception, SystemExit):  # noqa: BLE001 - whatever the handler raises
@@ -269,13 +269,23 @@ def _context(request: Any, event: Any, identity: str) -> Context:
     return Context(id=identity, function=function, revision=revision, request=request, **traced)
 
 
+def _refused(words: str) -> Any:
+    """Logged, for a Broker takes a 400 as delivered."""
+    _log(f"refused: {words}")
+    return _plain(400, words)
+
+
 def _failed(identity: str, words: str) -> Any:
-    """In one write, so that requests at once do not mix their stacks."""
-    sys.stderr.write(f"error {identity}: {words.rstrip()}\n")
-    sys.stderr.flush()
+    _log(f"error {identity}: {words.rstrip()}")
     answer = _plain(500, f"internal error {identity}")
     answer.headers["x-error-id"] = identity
     return answer
+
+
+def _log(words: str) -> None:
+    """In one write, so that requests at once do not mix their stacks."""
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
 
 
 def _plain(status: int, words: str) -> Any:
