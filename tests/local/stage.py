@@ -27,7 +27,7 @@ from knative_lambda.wiring import http
 
 NAMESPACE = "apps"
 QUICK = ServerOptions(
-    grace_seconds=30.0, window_seconds=0.2, start_seconds=10.0, wait_seconds=10.0, stop_seconds=1.0, look_seconds=0.1
+    grace_seconds=30.0, window_seconds=0.2, start_seconds=30.0, wait_seconds=30.0, stop_seconds=1.0, look_seconds=0.1
 )
 
 PROGRAM = '''
@@ -75,6 +75,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def sleep(self, argument, body):
         time.sleep(float(argument))
         return os.getpid()
+
+    def crowd(self, argument, body):
+        """Which process, and how many requests it had at once."""
+        Handler.here = getattr(Handler, "here", 0) + 1
+        here = Handler.here
+        time.sleep(float(argument))
+        Handler.here -= 1
+        return [os.getpid(), here]
 
     def long(self, argument, body):
         return b"x" * int(argument)
@@ -179,7 +187,7 @@ class Stage:
     async def read(self, name: str) -> Object:
         return await self.cluster.get(kinds.SERVICE, Key(NAMESPACE, name))
 
-    async def settled(self, name: str, *, status: str = "True", seconds: float = 15.0) -> Object:
+    async def settled(self, name: str, *, status: str = "True", seconds: float = 30.0) -> Object:
         """The Service, once Ready of its newest generation is as said."""
 
         async def look() -> Object | None:
@@ -233,7 +241,7 @@ async def staged(folder: Path, options: ServerOptions = QUICK) -> AsyncIterator[
     assert list((stage.state / "instances").iterdir()) == []
 
 
-async def until(look: Callable[[], Any], *, seconds: float = 10.0) -> Any:
+async def until(look: Callable[[], Any], *, seconds: float = 20.0) -> Any:
     """What `look` (sync or async) gives, once it gives something."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:

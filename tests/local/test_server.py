@@ -61,7 +61,7 @@ async def test_a_function_scales_to_zero_and_a_request_brings_it_back(stage: Sta
     first = (await stage.ask("hello", "/pid")).body
     await at_zero(stage)
     assert condition(await stage.read("hello"), "Ready")["status"] == "True"
-    assert not alive(int(first))
+    await until(lambda: not alive(int(first)))
     answers = await asyncio.gather(*(stage.ask("hello", "/pid") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert {answer.body for answer in answers}.isdisjoint({first})
@@ -80,19 +80,19 @@ async def test_a_call_waits_for_a_cold_start_without_the_listener(stage: Stage) 
 async def test_load_starts_more_instances_and_they_go_again(stage: Stage) -> None:
     await stage.apply("hello", annotations={"target": "2", "max-scale": "3", "min-scale": "1"})
     await stage.settled("hello")
-    answers = await asyncio.gather(*(stage.ask("hello", "/sleep?0.5") for _ in range(12)))
-    assert {answer.status for answer in answers} == {200}
-    assert 1 < stage.server.replicas(HELLO).running <= 3
+    asking = [asyncio.create_task(stage.ask("hello", "/sleep?1")) for _ in range(12)]
+    await until(lambda: stage.server.replicas(HELLO).running == 3)
+    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
     await until(lambda: stage.server.replicas(HELLO) == Replicas(1, 0, 0))
 
 
 async def test_a_hard_limit_is_never_passed(stage: Stage) -> None:
     await stage.apply("hello", annotations={"max-scale": "2"}, hard_limit=1)
     await stage.settled("hello")
-    answers = await asyncio.gather(*(stage.ask("hello", "/sleep?0.2") for _ in range(8)))
-    share = Counter(answer.body for answer in answers)
-    assert len(share) == 2
-    assert max(share.values()) <= 7
+    answers = await asyncio.gather(*(stage.ask("hello", "/crowd?0.4") for _ in range(8)))
+    told = [orjson.loads(answer.body) for answer in answers]
+    assert {here for _, here in told} == {1}
+    assert len({pid for pid, _ in told}) == 2
 
 
 async def test_a_new_revision_takes_over_without_a_failed_request(stage: Stage) -> None:
@@ -117,7 +117,7 @@ async def test_a_new_revision_takes_over_without_a_failed_request(stage: Stage) 
     assert {status for status, _ in heard} == {200}
     assert {word for _, word in heard} == {b"1", b"2", b"3", b"4"}
     assert (await stage.read("hello"))["status"]["latestReadyRevisionName"] == "hello-00004"
-    assert len(heard) > 100
+    assert len(heard) > 20
 
 
 async def test_a_request_that_runs_is_finished_by_the_old_revision(stage: Stage) -> None:
@@ -312,7 +312,7 @@ async def test_functions_that_never_listen_hold_up_no_other(tmp_path: Path) -> N
         for name in ("mute-1", "mute-2"):
             await stage.apply(name, image=mute)
         await stage.apply("hello")
-        await stage.settled("hello", seconds=9.0)
+        await stage.settled("hello", seconds=25.0)
         assert (await stage.ask("hello")).status == 200
 
 
@@ -467,9 +467,9 @@ async def test_a_killed_server_leaves_no_process_to_the_next_one(tmp_path: Path)
     assert all(map(alive, pids))
     victim.send_signal(signal.SIGKILL)
     await victim.wait()
-    await until(lambda: not alive(pids[0]), seconds=2)
+    await until(lambda: not alive(pids[0]))
     async with staged(tmp_path):
-        await until(lambda: not any(map(alive, pids)), seconds=5)
+        await until(lambda: not any(map(alive, pids)))
 
 
 KILLED = """
