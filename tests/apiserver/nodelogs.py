@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import ssl
 import threading
 from collections.abc import Iterator
@@ -18,12 +19,13 @@ Object = dict[str, Any]
 
 
 class Node:
-    """Container logs by (pod, container); `asked` keeps the paths with their queries."""
+    """Container logs by (pod, container); `asked` keeps the paths with their queries. Who follows waits for `more`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.logs: dict[tuple[str, str], bytes] = {}
         self.asked: list[str] = []
+        self.more: queue.Queue[bytes] = queue.Queue()
 
     @contextmanager
     def up(self, api: ApiClient, folder: Path) -> Iterator[Node]:
@@ -60,6 +62,8 @@ class Node:
                 self.send_response(200 if kind == "containerLogs" and text is not None else 404)
                 self.end_headers()
                 self.wfile.write(text or b"")
+                if "follow=true" in self.path:
+                    self.wfile.write(node.more.get(timeout=30))
 
             def log_message(self, *_: Any) -> None:
                 """Quiet."""

@@ -233,6 +233,28 @@ def test_logs_of_pods_come_from_their_node_without_the_sidecar(
         assert "get_log Pod" in gone.stderr
 
 
+def test_a_running_pod_is_followed_until_its_container_ends(
+    kubernetes_bed: KubernetesBed, stage: Stage, environment: dict[str, str], tmp_path: Path
+) -> None:
+    stage.apply("lambdafunctions", inline("hello"))
+    node = Node(f"node-{stage.namespace}")
+    command = [sys.executable, "-m", "knative_lambda", "logs", f"{stage.namespace}/hello", "-f", "--tail", "1"]
+    with node.up(kubernetes_bed.api, tmp_path / "node"):
+        node.logs["hello-1", "function"] = b"one\n"
+        stage.api.create(stage.path("pods"), pod("hello-1", function="hello", node=node.name))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as following:
+            assert following.stdout is not None
+            running = {"name": "function", "state": {"running": {}}, "image": "a", "imageID": "", "ready": True}
+            status = {"phase": "Running", "containerStatuses": [{**running, "restartCount": 0}]}
+            stage.patch("pods", "hello-1/status", {"status": status})
+            assert following.stdout.readline() == "one\n"
+            node.more.put(b"two\n")
+            assert following.stdout.readline() == "two\n"
+            following.terminate()
+    (asked,) = node.asked
+    assert asked.startswith(f"/containerLogs/{stage.namespace}/hello-1/function?follow=true")
+
+
 def test_what_is_not_there_is_told_in_one_line(stage: Stage, command: Command) -> None:
     for arguments in (("describe", "nobody"), ("invoke", "nobody"), ("logs", "nobody"), ("delete", "nobody", "--yes")):
         done = command(*arguments, "-n", stage.namespace)
