@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import Any
 
 import httpx
 
+from knative_lambda.local.state import default_state
+
+EXAMPLES = Path(__file__).parents[2] / "functions-example-repo"
 COMMAND = (sys.executable, "-m", "knative_lambda")
 READY_SECONDS = 60.0
 """What a machine that has pip and npm may take until the examples are Ready."""
@@ -23,11 +27,14 @@ READY_SECONDS = 60.0
 class Dev:
     """With `--json`: what happens is read from its lines."""
 
-    def __init__(self, place: Path, state: Path, *arguments: str) -> None:
-        self.state = state
-        self._log = state.parent / f"{state.name}.jsonl"
-        self._errors = state.parent / f"{state.name}.err"
-        command = [*COMMAND, "dev", str(place), "--state-dir", str(state), "--port", "0", "--json", *arguments]
+    def __init__(self, place: Path, state: Path | None, *arguments: str) -> None:
+        """`state` is the folder that the command finds by itself when not given."""
+        self.state = state or default_state(str(place))
+        beside = state.parent if state else place.parent
+        self._log = beside / "dev.jsonl"
+        self._errors = beside / "dev.err"
+        chosen = ["--state-dir", str(state)] if state else []
+        command = [*COMMAND, "dev", str(place), *chosen, "--port", "0", "--json", *arguments]
         with self._log.open("wb") as out, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment())
         self.url = str(self.wait_for("begin")["url"])
@@ -93,3 +100,8 @@ def environment() -> dict[str, str]:
     """Of a person who has no cluster."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KN_LAMBDA_", "KUBE"))}
     return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def copy_examples(folder: Path) -> Path:
+    """The example repository, but for what has to be compiled first, which takes a minute."""
+    return Path(shutil.copytree(EXAMPLES, folder / EXAMPLES.name, ignore=shutil.ignore_patterns("hello-go")))

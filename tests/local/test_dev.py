@@ -16,9 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.local.dev_process import COMMAND, Dev, environment
+from tests.local.dev_process import COMMAND, Dev, copy_examples, environment
 
-EXAMPLES = Path(__file__).parents[2] / "functions-example-repo"
 FAILING = 'def handler(event):\n    raise RuntimeError("the warehouse is closed")\n'
 MENDED = 'def handler(event):\n    print(f"order taken: {event.data}", flush=True)\n'
 READY_ROW = re.compile(r"hello-python\s*│ Ready")
@@ -33,9 +32,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    copy = tmp_path / "functions-example-repo"
-    shutil.copytree(EXAMPLES, copy)
-    return copy
+    return copy_examples(tmp_path)
 
 
 @pytest.fixture
