@@ -8,7 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import burst, chart, commit, dead_letters, functions, idle, local, local_broker, receiver
+from tests.benchmarks import (
+    burst,
+    chart,
+    commit,
+    dead_letters,
+    functions,
+    idle,
+    local,
+    local_broker,
+    local_server,
+    receiver,
+)
 from tests.benchmarks.table import Figure, Measured, machine, markdown, show, verdict
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], list[Figure]], int]] = {
@@ -19,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[int], list[Figure]], int]] = {
     "dead-letters": ("dead letters stored by the sink, and replayed", dead_letters.run, 3000),
     "local": ("functions of local mode: starts, saves, and rest", local.run, 200),
     "local-broker": ("events through the broker of local mode", local_broker.run, 3000),
+    "local-server": ("requests per round, through local mode's router and beside it", local_server.run, 2000),
     "functions": ("rounds of a function's server, beside servers that do less", functions.run, 10),
     "chart": ("renders of the chart, as `helm template` does", chart.run, 20),
 }
