@@ -89,6 +89,10 @@ def test_what_cannot_be_loaded_never_listens_and_says_why(what: str) -> None:
         assert not listens_within(serving, 60)
         assert serving.server.wait(10) not in (0, -signal.SIGTERM)
         assert words in serving.log
+        assert "node:internal" not in serving.log
+        assert "lambda_shim.py" not in serving.log
+        assert "lambda-shim.cjs" not in serving.log.partition("Require stack")[0]
+        assert len(serving.log.splitlines()) < 15
 
 
 def test_nothing_listens_before_the_function_is_loaded(shelf: Shelf) -> None:

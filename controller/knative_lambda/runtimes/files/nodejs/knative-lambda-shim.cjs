@@ -247,8 +247,14 @@ async function answer(request, response, id) {
   if (!response.headersSent) await send(response, result);
 }
 
+/** Without what Node.js and this file do: a status and a log have little room. */
+function stack(error) {
+  const others = (line) => !/^ +at /.test(line) || !(line.includes('node:internal') || line.includes(__filename));
+  return inspect(error).split('\n').filter(others).join('\n');
+}
+
 function fail(response, id, error) {
-  console.error(`error ${id}: ${error instanceof Unanswerable ? error.message : inspect(error)}`);
+  console.error(`error ${id}: ${error instanceof Unanswerable ? error.message : stack(error)}`);
   if (response.writableEnded) return;
   if (response.headersSent) {
     response.destroy(); // half an answer must not look like a whole one
@@ -287,7 +293,7 @@ function unparsed(error, request, response, next) {
 /** What no request answers for. The state is unknown: who waits is told, and the process ends. */
 function fatal(error) {
   const id = randomBytes(8).toString('hex');
-  console.error(`error ${id}: nothing handles this, the process ends: ${inspect(error)}`);
+  console.error(`error ${id}: nothing handles this, the process ends: ${stack(error)}`);
   process.exitCode = 1;
   stopping = true;
   server?.close();
@@ -312,14 +318,13 @@ function stop() {
 /** It listens only after the function is loaded: that is readiness. */
 async function main() {
   process.on('SIGTERM', stop).on('SIGINT', stop);
-  process.on('exit', unfinished);
+  process.on('uncaughtException', fatal).on('unhandledRejection', fatal).on('exit', unfinished);
   try {
     handler = await load();
   } catch (error) {
-    console.error(`${inspect(error)}\nthe function cannot be loaded: ${error?.message ?? error}`);
+    console.error(`the function cannot be loaded: ${stack(error)}`);
     process.exit(1);
   }
-  process.on('uncaughtException', fatal).on('unhandledRejection', fatal);
   answersItself = takesResponse(handler);
   functions.http(TARGET, dispatch);
   server = getTestServer(TARGET);

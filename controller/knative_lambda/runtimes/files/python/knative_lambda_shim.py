@@ -94,12 +94,20 @@ def load(root: Path, entry: Mapping[str, str]) -> Callable[..., Any]:
     try:
         module = importlib.import_module(entry["module"])
     except BaseException as error:  # noqa: BLE001 - sys.exit of a module, too, must not look like a start
-        traceback.print_exc()
-        raise SystemExit(f"the function cannot be loaded: {type(error).__name__}: {error}") from None
+        raise SystemExit(f"the function cannot be loaded: {_stack(error)}") from None
     found: Callable[..., Any] | None = getattr(module, entry["function"], None)
     if not callable(found):
         raise SystemExit(f"{entry['module']} has no function {entry['function']}; it has: {_functions(module)}")
     return found
+
+
+def _stack(error: BaseException) -> str:
+    """From the first frame of the user's on: a status and a log have little room."""
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(str(FUNCTION)):
+        trace = trace.tb_next
+    own = trace or (None if isinstance(error, (SyntaxError, ImportError)) else error.__traceback__)
+    return "".join(traceback.format_exception(type(error), error, own)).rstrip()
 
 
 def _functions(module: Any) -> str:
@@ -249,8 +257,8 @@ def knative_lambda_dispatch(request: Any) -> Any:
         return _refused(f"not a CloudEvent: {error}")
     except Unanswerable as error:
         return _failed(identity, str(error))
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever the handler raises
-        return _failed(identity, traceback.format_exc())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the handler raises
+        return _failed(identity, _stack(error))
 
 
 def _called(request: Any, identity: str) -> Any:
@@ -276,7 +284,7 @@ def _refused(words: str) -> Any:
 
 
 def _failed(identity: str, words: str) -> Any:
-    _log(f"error {identity}: {words.rstrip()}")
+    _log(f"error {identity}: {words}")
     answer = _plain(500, f"internal error {identity}")
     answer.headers["x-error-id"] = identity
     return answer
