@@ -13,9 +13,9 @@ from knative_lambda.cluster.kube import KubeCluster
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.cluster.transport import Tuning
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import kubeaccess
-from knative_lambda.local.kubeaccess import Access
-from knative_lambda.local.kubeapi import KubeApi
+from knative_lambda.local.kube import kubeaccess
+from knative_lambda.local.kube.kubeaccess import Access
+from knative_lambda.local.kube.kubeapi import KubeApi
 from knative_lambda.wiring.http import Listener
 
 

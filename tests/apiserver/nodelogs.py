@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import kubeaccess
+from knative_lambda.local.kube import kubeaccess
 from tests.testbed.apiclient import ApiClient
 
 Object = dict[str, Any]

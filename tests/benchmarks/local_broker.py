@@ -27,7 +27,7 @@ from knative_lambda.cluster.base import Object
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.memory_letters import MemoryLetters
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local.broker import LocalBroker
+from knative_lambda.local.messaging.broker import LocalBroker
 from knative_lambda.wiring import http
 from knative_lambda.wiring.http import Listener
 from tests.benchmarks.table import Figure

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from knative_lambda.api.function import Language, Runtime
-from knative_lambda.local.toolchains import dockerfile
+from knative_lambda.local.building.toolchains import dockerfile
 from knative_lambda.runtimes import catalog
 from tests.testbed import assets, processes
 

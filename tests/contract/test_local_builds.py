@@ -23,15 +23,15 @@ import pytest
 from knative_lambda.api.function import InlineSource, Language, Runtime, Source, SourceType
 from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import commands
-from knative_lambda.local.build_log import BuildLog
-from knative_lambda.local.commands import Terms
-from knative_lambda.local.images import ImageStore, LocalImage
-from knative_lambda.local.toolchains.base import Toolchain
-from knative_lambda.local.toolchains.go import GoToolchain
-from knative_lambda.local.toolchains.nodejs import NodejsToolchain
-from knative_lambda.local.toolchains.python import PythonToolchain, find_uv
-from knative_lambda.local.workshop import BuildFailed, Order, Workshop
+from knative_lambda.local.building import commands
+from knative_lambda.local.building.build_log import BuildLog
+from knative_lambda.local.building.commands import Terms
+from knative_lambda.local.building.images import ImageStore, LocalImage
+from knative_lambda.local.building.toolchains.base import Toolchain
+from knative_lambda.local.building.toolchains.go import GoToolchain
+from knative_lambda.local.building.toolchains.nodejs import NodejsToolchain
+from knative_lambda.local.building.toolchains.python import PythonToolchain, find_uv
+from knative_lambda.local.building.workshop import BuildFailed, Order, Workshop
 from knative_lambda.resources import build_request
 from knative_lambda.resources.build_request import BuildRequest
 from knative_lambda.runtimes import catalog
@@ -329,9 +329,9 @@ import sys, time
 from pathlib import Path
 from knative_lambda.api.function import Language
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local.images import ImageStore
-from knative_lambda.local.toolchains.python import PythonToolchain
-from knative_lambda.local.workshop import Order, Workshop
+from knative_lambda.local.building.images import ImageStore
+from knative_lambda.local.building.toolchains.python import PythonToolchain
+from knative_lambda.local.building.workshop import Order, Workshop
 from knative_lambda.api.meta import Key
 from knative_lambda.sources.dial import DialPolicy
 folder = Path(sys.argv[1])

@@ -20,7 +20,7 @@ from knative_lambda.cluster.base import Object
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local.broker import LocalBroker
+from knative_lambda.local.messaging.broker import LocalBroker
 
 ORDERS = Key("shop", "orders")
 TAKEN = "taken"

@@ -20,8 +20,8 @@ from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Object
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local.images import LocalImage
-from knative_lambda.local.server import ProcessServer, ServerOptions
+from knative_lambda.local.building.images import LocalImage
+from knative_lambda.local.serving.server import ProcessServer, ServerOptions
 from knative_lambda.machinery.process import serve
 from knative_lambda.wiring import http
 

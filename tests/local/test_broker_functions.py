@@ -20,7 +20,7 @@ from knative_lambda.events import resending
 from knative_lambda.events.mailbox import Parked
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.events.sqlite_mailbox import SqliteMailbox
-from knative_lambda.local.broker import LocalBroker
+from knative_lambda.local.messaging.broker import LocalBroker
 from knative_lambda.resources import names
 from tests.local.stage import NAMESPACE, Stage, condition, staged, until
 

@@ -18,8 +18,8 @@ import pytest
 
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
-from knative_lambda.local.images import LocalImage
-from knative_lambda.local.server import ProcessServer, Replicas
+from knative_lambda.local.building.images import LocalImage
+from knative_lambda.local.serving.server import ProcessServer, Replicas
 from knative_lambda.resources import observed
 from tests.local.stage import NAMESPACE, QUICK, Stage, alive, condition, staged, until
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from knative_lambda.api.events import Event
 from knative_lambda.api.meta import ANNOTATION_REVISION, Key
-from knative_lambda.local.delivery import Notice, What
+from knative_lambda.local.messaging.delivery import Notice, What
 
 REVISION_LENGTH = 8
 

@@ -176,7 +176,7 @@ def problems(obj: dict[str, Any]) -> tuple[str, ...]:
 
 
 async def _events(stage: Stage, display: Display) -> None:
-    from knative_lambda.local.delivery import Notice
+    from knative_lambda.local.messaging.delivery import Notice
 
     while True:
         heard = await stage.heard.next()

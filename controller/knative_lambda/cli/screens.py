@@ -13,7 +13,7 @@ from knative_lambda.api.events import Event
 from knative_lambda.api.meta import Key
 from knative_lambda.cli.board import Row, told, told_delivery
 from knative_lambda.cli.output import console, printable
-from knative_lambda.local.delivery import Notice, What
+from knative_lambda.local.messaging.delivery import Notice, What
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -25,14 +25,15 @@ from knative_lambda.cluster.memory import MemoryCluster, Validator
 from knative_lambda.events.sqlite import StateError
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import Clock
-from knative_lambda.local import gitserve, kubeaccess, origin, state
-from knative_lambda.local.broker import BrokerOptions, LocalBroker
-from knative_lambda.local.builder import HostBuilder
+from knative_lambda.local import gitserve, origin, state
+from knative_lambda.local.building.builder import HostBuilder
+from knative_lambda.local.building.images import ImageStore, StoreTaken
 from knative_lambda.local.heard import Heard, HeardBus
-from knative_lambda.local.images import ImageStore, StoreTaken
-from knative_lambda.local.kubeapi import KubeApi
+from knative_lambda.local.kube import kubeaccess
+from knative_lambda.local.kube.kubeapi import KubeApi
+from knative_lambda.local.messaging.broker import BrokerOptions, LocalBroker
 from knative_lambda.local.origin import Origin
-from knative_lambda.local.server import ProcessServer, ServerOptions
+from knative_lambda.local.serving.server import ProcessServer, ServerOptions
 from knative_lambda.machinery.process import Service
 from knative_lambda.machinery.recorder import Recorder
 from knative_lambda.machinery.timing import micro_time

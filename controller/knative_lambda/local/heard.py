@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from knative_lambda.api.events import Event
 from knative_lambda.events.base import Bus
-from knative_lambda.local.delivery import Notice
+from knative_lambda.local.messaging.delivery import Notice
 
 KEPT = 1000
 """Things that nobody has looked at; more push out the oldest."""

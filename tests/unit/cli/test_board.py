@@ -13,7 +13,7 @@ from knative_lambda.api.meta import ANNOTATION_REVISION, Key
 from knative_lambda.cli import dev
 from knative_lambda.cli.board import Row, row, told, told_delivery
 from knative_lambda.cli.screens import JsonLines, Lines, LiveTable
-from knative_lambda.local.delivery import Notice, What
+from knative_lambda.local.messaging.delivery import Notice, What
 
 HELLO = Key("default", "hello")
 BROKER = Key("default", "orders")

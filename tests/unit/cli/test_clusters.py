@@ -14,7 +14,8 @@ from knative_lambda.cli import clusters
 from knative_lambda.cli.clusters import Site
 from knative_lambda.cli.failures import Fault
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import kubeaccess, state
+from knative_lambda.local import state
+from knative_lambda.local.kube import kubeaccess
 from tests.unit.cli.terminal import Terminal
 
 KUBECONFIG = """\

@@ -18,9 +18,10 @@ from knative_lambda.cli.loglines import Line, Lines
 from knative_lambda.cluster.base import Invalid, Object, Selection
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import build_log, state
-from knative_lambda.local.build_log import BuildLog
-from knative_lambda.local.instance_log import InstanceLog
+from knative_lambda.local import state
+from knative_lambda.local.building import build_log
+from knative_lambda.local.building.build_log import BuildLog
+from knative_lambda.local.serving.instance_log import InstanceLog
 
 HELLO = Key("shop", "hello")
 

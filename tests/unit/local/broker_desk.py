@@ -20,8 +20,8 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.dead_letters import Letter
 from knative_lambda.events.memory_letters import MemoryLetters
 from knative_lambda.kit.clock import ManualClock
-from knative_lambda.local.broker import DEFAULTS, BrokerOptions, LocalBroker
-from knative_lambda.local.delivery import Notice
+from knative_lambda.local.messaging.broker import DEFAULTS, BrokerOptions, LocalBroker
+from knative_lambda.local.messaging.delivery import Notice
 from knative_lambda.resources import names
 
 NAMESPACE = "shop"

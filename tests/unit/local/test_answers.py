@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from knative_lambda.local.answers import HEADERS, AnswerReader, Broken, Raw
-from knative_lambda.local.upstream import head
+from knative_lambda.local.serving.answers import HEADERS, AnswerReader, Broken, Raw
+from knative_lambda.local.serving.upstream import head
 
 pytestmark = pytest.mark.unit
 

@@ -11,8 +11,8 @@ import pytest
 
 from knative_lambda.api.meta import Key
 from knative_lambda.events.sqlite import StateError
-from knative_lambda.local import backlog
-from knative_lambda.local.backlog import Accepted, Backlog, BacklogError, BacklogFull
+from knative_lambda.local.messaging import backlog
+from knative_lambda.local.messaging.backlog import Accepted, Backlog, BacklogError, BacklogFull
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ORDERS, AUDIT = Key("shop", "orders-1"), Key("shop", "audit-1")

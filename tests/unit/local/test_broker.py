@@ -16,8 +16,8 @@ from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
 from knative_lambda.events.memory_letters import MemoryLetters
 from knative_lambda.events.sqlite import StateError
-from knative_lambda.local.broker import BrokerOptions
-from knative_lambda.local.delivery import What
+from knative_lambda.local.messaging.broker import BrokerOptions
+from knative_lambda.local.messaging.delivery import What
 from tests.unit.local.broker_desk import (
     AUDIT,
     BINARY,

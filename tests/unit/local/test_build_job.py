@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from knative_lambda.api import kinds
-from knative_lambda.local import build_job
-from knative_lambda.local.build_job import BuildJob, End
+from knative_lambda.local.building import build_job
+from knative_lambda.local.building.build_job import BuildJob, End
 from knative_lambda.resources import observed
 from knative_lambda.resources.build_request import EXIT_REFUSED
 from knative_lambda.resources.kaniko_job import CONTEXT_CONTAINER, KANIKO_CONTAINER

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from knative_lambda.api.meta import Key
-from knative_lambda.local import build_log
-from knative_lambda.local.build_log import TAIL_CHARACTERS, BuildLog
+from knative_lambda.local.building import build_log
+from knative_lambda.local.building.build_log import TAIL_CHARACTERS, BuildLog
 
 
 def test_tail_is_of_the_last_program_and_ends_with_its_last_line(tmp_path: Path) -> None:

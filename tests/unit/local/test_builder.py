@@ -23,13 +23,13 @@ from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import NotFound
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import builder as builders
 from knative_lambda.local import gitserve
-from knative_lambda.local.builder import HostBuilder
-from knative_lambda.local.commands import CommandFailed
-from knative_lambda.local.images import ImageStore
-from knative_lambda.local.toolchains.base import ToolchainMissing
-from knative_lambda.local.toolchains.memory import MemoryToolchain
+from knative_lambda.local.building import builder as builders
+from knative_lambda.local.building.builder import HostBuilder
+from knative_lambda.local.building.commands import CommandFailed
+from knative_lambda.local.building.images import ImageStore
+from knative_lambda.local.building.toolchains.base import ToolchainMissing
+from knative_lambda.local.building.toolchains.memory import MemoryToolchain
 from knative_lambda.reconcile.act import Outcome
 from knative_lambda.reconcile.conclude import conclude
 from knative_lambda.reconcile.decide import decide

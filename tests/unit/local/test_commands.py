@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import commands
-from knative_lambda.local.build_log import BuildLog
-from knative_lambda.local.commands import Command, CommandFailed, Expired, Stopped, Terms, run
+from knative_lambda.local.building import commands
+from knative_lambda.local.building.build_log import BuildLog
+from knative_lambda.local.building.commands import Command, CommandFailed, Expired, Stopped, Terms, run
 
 from .workbench import BARE
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from knative_lambda.events import encoding
-from knative_lambda.local.filters import matches
+from knative_lambda.local.messaging.filters import matches
 
 REQUIRED = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "order.placed"}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from knative_lambda.local.commands import CommandFailed, Expired, Stopped
-from knative_lambda.local.images import ImageStore, StoreTaken
-from knative_lambda.local.workshop import BuildFailed
+from knative_lambda.local.building.commands import CommandFailed, Expired, Stopped
+from knative_lambda.local.building.images import ImageStore, StoreTaken
+from knative_lambda.local.building.workshop import BuildFailed
 
 from .workbench import CODE, Bench, order
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knative_lambda.local.instance_log import MESSAGE_LIMIT, InstanceLog
+from knative_lambda.local.serving.instance_log import MESSAGE_LIMIT, InstanceLog
 
 
 def test_the_file_never_grows_beyond_its_limit_and_keeps_the_newest(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from knative_lambda.cluster import base
 from knative_lambda.cluster.base import ClusterError, NotFound, Object, Selection, WatchEvent
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import kubeaccess, kubeapi, kubebodies, kubetable
-from knative_lambda.local.kubeaccess import Access
+from knative_lambda.local.kube import kubeaccess, kubeapi, kubebodies, kubetable
+from knative_lambda.local.kube.kubeaccess import Access
 from tests.localapi import served
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from knative_lambda.local import kubeprotobuf
-from knative_lambda.local.kubeprotobuf import Unreadable
+from knative_lambda.local.kube import kubeprotobuf
+from knative_lambda.local.kube.kubeprotobuf import Unreadable
 
 SECRET = (
     b'k8s\x00\n\x0c\n\x02v1\x12\x06Secret\x12*\n\x11\n\x01s\x12\x00\x1a\x00"\x00*\x002\x008\x00B\x00'

@@ -12,13 +12,13 @@ import pytest
 
 from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import ManualClock
-from knative_lambda.local.instance import Instance, Place, Revision, StartFailed
-from knative_lambda.local.instance_log import InstanceLog
-from knative_lambda.local.limits import Limits
-from knative_lambda.local.pool import STEADY, Moved, Pool, Refused
-from knative_lambda.local.revisions import Template
-from knative_lambda.local.scaling import Scale
-from knative_lambda.local.serving_options import ServerOptions
+from knative_lambda.local.serving.instance import Instance, Place, Revision, StartFailed
+from knative_lambda.local.serving.instance_log import InstanceLog
+from knative_lambda.local.serving.limits import Limits
+from knative_lambda.local.serving.pool import STEADY, Moved, Pool, Refused
+from knative_lambda.local.serving.revisions import Template
+from knative_lambda.local.serving.scaling import Scale
+from knative_lambda.local.serving.serving_options import ServerOptions
 
 pytestmark = pytest.mark.unit
 

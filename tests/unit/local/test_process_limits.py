@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from knative_lambda.local import proc, processes, variables
-from knative_lambda.local.limits import DATA_ROOM, DEFAULT_SCRATCH, Limits
-from knative_lambda.local.ports import FIRST, LAST, Ports, is_free
-from knative_lambda.local.processes import LAUNCHER, Launch
-from knative_lambda.local.users import closed_to_others
+from knative_lambda.local.serving import proc, processes, variables
+from knative_lambda.local.serving.limits import DATA_ROOM, DEFAULT_SCRATCH, Limits
+from knative_lambda.local.serving.ports import FIRST, LAST, Ports, is_free
+from knative_lambda.local.serving.processes import LAUNCHER, Launch
+from knative_lambda.local.serving.users import closed_to_others
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are read from /proc")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from knative_lambda.local import retries
-from knative_lambda.local.retries import NO_ANSWER, Policy, is_retried, policy_of
+from knative_lambda.local.messaging import retries
+from knative_lambda.local.messaging.retries import NO_ANSWER, Policy, is_retried, policy_of
 from knative_lambda.resources import trigger
 from knative_lambda.resources.trigger import DeadLetterSink
 from tests import gen

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from knative_lambda.api.meta import Key
-from knative_lambda.local.revisions import Reference, Variable, parse, project
-from knative_lambda.local.scaling import Scale
+from knative_lambda.local.serving.revisions import Reference, Variable, parse, project
+from knative_lambda.local.serving.scaling import Scale
 from knative_lambda.resources import knative_service
 from knative_lambda.resources.knative_service import ServingSettings
 from tests import gen

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from knative_lambda.api.meta import Key
-from knative_lambda.local.forwarding import Reply, Request, as_mapping, passed_on
-from knative_lambda.local.router import FunctionRoute
-from knative_lambda.local.serving_options import ServerOptions
+from knative_lambda.local.serving.forwarding import Reply, Request, as_mapping, passed_on
+from knative_lambda.local.serving.router import FunctionRoute
+from knative_lambda.local.serving.serving_options import ServerOptions
 
 pytestmark = pytest.mark.unit
 

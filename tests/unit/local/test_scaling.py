@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knative_lambda.local.scaling import Load, Scale, Window, desired
+from knative_lambda.local.serving.scaling import Load, Scale, Window, desired
 
 pytestmark = pytest.mark.unit
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from knative_lambda.api.function import Language, Runtime
-from knative_lambda.local.commands import cleaned
-from knative_lambda.local.images import ImageStore, LocalImage
-from knative_lambda.local.toolchains import dockerfile, machine
-from knative_lambda.local.toolchains.base import Toolchain, ToolchainMissing
-from knative_lambda.local.toolchains.go import GoToolchain
-from knative_lambda.local.toolchains.nodejs import NodejsToolchain
-from knative_lambda.local.toolchains.python import PythonToolchain, find_uv
-from knative_lambda.local.workshop import BuildFailed
+from knative_lambda.local.building.commands import cleaned
+from knative_lambda.local.building.images import ImageStore, LocalImage
+from knative_lambda.local.building.toolchains import dockerfile, machine
+from knative_lambda.local.building.toolchains.base import Toolchain, ToolchainMissing
+from knative_lambda.local.building.toolchains.go import GoToolchain
+from knative_lambda.local.building.toolchains.nodejs import NodejsToolchain
+from knative_lambda.local.building.toolchains.python import PythonToolchain, find_uv
+from knative_lambda.local.building.workshop import BuildFailed
 from knative_lambda.runtimes import catalog
 from knative_lambda.runtimes.base import DEPENDENCIES, FUNCTION
 

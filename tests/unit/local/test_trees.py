@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from knative_lambda.local import trees
+from knative_lambda.local.building import trees
 
 
 def sample(root: Path) -> Path:

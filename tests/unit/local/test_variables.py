@@ -10,8 +10,8 @@ from knative_lambda.api import kinds
 from knative_lambda.api.meta import Kind
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import ManualClock
-from knative_lambda.local.revisions import Reference, Variable
-from knative_lambda.local.variables import ConfigurationError, resolve
+from knative_lambda.local.serving.revisions import Reference, Variable
+from knative_lambda.local.serving.variables import ConfigurationError, resolve
 
 pytestmark = pytest.mark.unit
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from knative_lambda.api.function import InlineSource, Language, Runtime, Source, SourceType
 from knative_lambda.api.meta import Key
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local.build_log import BuildLog
-from knative_lambda.local.commands import Terms
-from knative_lambda.local.images import ImageStore
-from knative_lambda.local.toolchains.base import Toolchain
-from knative_lambda.local.toolchains.memory import MemoryToolchain
-from knative_lambda.local.workshop import Order, Workshop
+from knative_lambda.local.building.build_log import BuildLog
+from knative_lambda.local.building.commands import Terms
+from knative_lambda.local.building.images import ImageStore
+from knative_lambda.local.building.toolchains.base import Toolchain
+from knative_lambda.local.building.toolchains.memory import MemoryToolchain
+from knative_lambda.local.building.workshop import Order, Workshop
 from knative_lambda.resources import build_request
 from knative_lambda.resources.build_request import BuildRequest
 from knative_lambda.sources.dial import DialPolicy

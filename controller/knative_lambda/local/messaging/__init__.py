@@ -1,0 +1,1 @@
+"""Events to functions or dead letters: what the RabbitMQ Broker does in a cluster."""

@@ -1,0 +1,1 @@
+"""Services to processes: what Knative Serving does in a cluster."""

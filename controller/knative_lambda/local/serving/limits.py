@@ -1,0 +1,47 @@
+"""What a function's process may take of the machine. Called by instance before every start.
+
+Memory: measured with Node.js 20 on Linux, an address-space limit below 1 GiB ends it before its first line (it reserves
+much and uses little), while a limit of private writable memory (RLIMIT_DATA) of 64 MiB does not hinder it, and ends a
+hog close to the limit. So RLIMIT_DATA, with room for what is mapped and never touched, is the net under the watcher,
+which ends an instance whose processes together hold more than the limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from knative_lambda.local.serving.revisions import Template
+
+MEBI = 1 << 20
+DATA_ROOM = 128 * MEBI
+"""Stacks of threads are mapped whole and used little: 16 threads of 8 MiB."""
+TASKS_ROOM = 2
+"""A fork bomb shall be seen and ended by the watcher; the system's limit only holds it until then."""
+DEFAULT_SCRATCH = 64 * MEBI
+OPEN_FILES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and counts; 0 is no limit."""
+
+    memory: int
+    """Resident bytes of all the instance's processes."""
+    scratch: int
+    """Bytes of one file."""
+    tasks: int
+    """Processes and threads of the instance."""
+    others: int = 0
+    """Tasks that the same user has besides: the system counts them all together."""
+
+    def resource_limits(self) -> dict[str, int]:
+        """Names of `resource` with their numbers, for launcher. Root is not held by the number of tasks."""
+        limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": self.scratch, "RLIMIT_NOFILE": OPEN_FILES}
+        if self.memory:
+            limits["RLIMIT_DATA"] = self.memory + DATA_ROOM
+        return {**limits, "RLIMIT_NPROC": TASKS_ROOM * self.tasks + self.others}
+
+
+def of(template: Template, *, tasks: int, others: int) -> Limits:
+    """Of one instance."""
+    return Limits(template.memory, template.scratch or DEFAULT_SCRATCH, tasks, others)
