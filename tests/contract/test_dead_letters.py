@@ -41,8 +41,9 @@ def letter(number: int, function: Key = ORDERS) -> Letter:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, *, declares: bool = True) -> AsyncIterator[RabbitMQLetters]:
-    letters = RabbitMQLetters(Options(url=url), clock=SystemClock(), declares=declares, backoff=Backoff(0.05, 0.5))
+async def connected(url: str, *, declares: bool = True, confirm_timeout: float = 5.0) -> AsyncIterator[RabbitMQLetters]:
+    options = Options(url=url, confirm_timeout=confirm_timeout)
+    letters = RabbitMQLetters(options, clock=SystemClock(), declares=declares, backoff=Backoff(0.05, 0.5))
     await letters.start()
     try:
         async with asyncio.timeout(20):
@@ -149,7 +150,7 @@ async def test_queue_has_its_limits(vhost_url: str, rabbitmq_bed: RabbitMQBed) -
 
 async def test_ten_thousand_letters_survive_a_crash_of_rabbitmq(own_rabbitmq: RabbitMQBed) -> None:
     count, gate = 10_000, asyncio.Semaphore(500)
-    async with connected(own_rabbitmq.amqp_url) as letters:
+    async with connected(own_rabbitmq.amqp_url, confirm_timeout=60) as letters:
         await letters.ensure(ORDERS)
 
         async def park(number: int) -> bool:
@@ -160,7 +161,7 @@ async def test_ten_thousand_letters_survive_a_crash_of_rabbitmq(own_rabbitmq: Ra
         own_rabbitmq.kill()
         assert not await letters.park(letter(count))
         own_rabbitmq.start_again()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await letters.park(letter(count)):
                 await asyncio.sleep(0.1)
     with mailbox(own_rabbitmq.amqp_url) as box:
@@ -238,6 +239,17 @@ def test_mailbox_of_a_rabbitmq_that_is_away_says_so_without_the_password() -> No
         RabbitMQMailbox("amqp://me:hunter2@127.0.0.1:1/")
     assert "away" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_queue_is_ready_for_who_asks_before_the_connection_stands(vhost_url: str) -> None:
+    """Else every function with triggers would be called not ready, and then ready, when a controller starts."""
+    letters = RabbitMQLetters(Options(url=vhost_url), clock=SystemClock(), declares=True)
+    await letters.start()
+    try:
+        assert not letters.connected
+        assert (await letters.ensure(ORDERS)).is_ready
+    finally:
+        await letters.close()
 
 
 async def test_parking_while_rabbitmq_is_away_fails_at_once() -> None:

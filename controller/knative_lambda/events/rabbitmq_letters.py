@@ -39,6 +39,7 @@ EXCHANGE_ARGUMENTS = {"alternate-exchange": names.DEAD_LETTER_UNROUTED}
 _PERSISTENT = 2
 _DECLARES_AT_ONCE = 8
 _COUNTS_AT_ONCE = 4
+_PATIENCE = 3.0  # seconds that who asks for a queue waits for the first attempt to connect
 _STEADY = 30.0  # seconds that a connection must have lived for the next reconnect to begin with a short pause
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class RabbitMQLetters:
         self._keeper: asyncio.Task[None] | None = None
         self._link: _Link | None = None
         self._problem = "not connected yet"
+        self._tried = asyncio.Event()
         self._known: set[Key | None] = set()
         self._turn = asyncio.Semaphore(_DECLARES_AT_ONCE)
 
@@ -114,6 +116,7 @@ class RabbitMQLetters:
         """As the port says. A new connection looks at every queue anew, when its function is looked at."""
         if function in self._known:
             return dead_letters.READY
+        await self._first_attempt()
         link = self._link
         if link is None:
             return awaited(f"RabbitMQ is away ({self._problem})")
@@ -127,6 +130,12 @@ class RabbitMQLetters:
             return awaited(f"RabbitMQ does not answer ({loss})")
         self._known.add(function)
         return dead_letters.READY
+
+    async def _first_attempt(self) -> None:
+        """Until it has ended, well or not: a process that has only just begun must not call every queue not ready."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._tried.wait()
 
     async def depths(self, queues: Sequence[str]) -> Mapping[str, int] | None:
         """As the port says: passive declares, a few at once."""
@@ -165,6 +174,7 @@ class RabbitMQLetters:
                 self._problem = str(loss)
             except _Refused as refusal:
                 self._problem = str(refusal)
+            self._tried.set()
             self._link = None
             self._known.clear()
             _log.warning("dead letters cannot be parked", problem=self._problem)
@@ -179,6 +189,7 @@ class RabbitMQLetters:
             if self._declares:
                 await self._prepare(link)
             self._link = link
+            self._tried.set()
             _log.info("dead letters can be parked", exchange=names.DEAD_LETTER_EXCHANGE)
             self._problem = await asyncio.shield(link.closed)
         finally:
