@@ -143,9 +143,12 @@ def test_the_depth_of_dead_letter_queues_is_told_by_the_leader_while_rabbitmq_is
     stage.apply("lambdafunctions", inline("orders", triggers=triggers))
     stage.wait_reason("orders", "DLQReady", "DLQReady")
     event = {"ce-id": "order-7", "ce-source": "/shop", "ce-type": "order.placed", "ce-specversion": "1.0"}
+    event["ce-knativeerrorcode"] = "503"
     for function in ("orders", "orders", "nobody"):
         sink = f"{url}/dead-letters/{stage.namespace}/{function}"
         assert httpx.post(sink, content=b"{}", headers=event, trust_env=False, timeout=10).status_code == 202
+    parked = {"function_name": "orders", "namespace": stage.namespace, "reason": "503"}
+    stage.wait(lambda: port.metric("operator_dlq_messages_total", **parked) == 2, what="two letters counted")
     assert first.terminate() == 0
 
     start_operator(events=own_rabbitmq.amqp_url, environment=environment)

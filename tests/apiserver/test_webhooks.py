@@ -29,6 +29,7 @@ from tests.testbed.kubernetes import KubernetesBed
 from tests.testbed.processes import free_port
 
 ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "hooks" / "samples" / "github.json"
 REPOSITORY = "shop"
 SECRET = "shop-webhook"
 _SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -36,7 +37,7 @@ _SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass
 class Forge:
-    """GitHub, as far as a receiver sees it."""
+    """GitHub, as far as a receiver sees it: the sample push of hooks/samples, signed."""
 
     client: httpx.Client
     port: int
@@ -44,9 +45,7 @@ class Forge:
     token: str = "a token that nobody else has"
 
     def deliver(self, *, ref: str = "refs/heads/main", token: str = "", identity: str = "") -> httpx.Response:
-        body = json.dumps(
-            {"ref": ref, "before": "1" * 40, "after": "2" * 40, "repository": {"default_branch": "main"}}
-        ).encode()
+        body = json.dumps(json.loads(SAMPLE.read_text()) | {"ref": ref}).encode()
         signature = hmac.new((token or self.token).encode(), body, hashlib.sha256).hexdigest()
         headers = {
             "Content-Type": "application/json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from datetime import timedelta
 
@@ -74,6 +75,30 @@ async def test_a_sample_that_is_not_signed_right_asks_for_nothing(stage: Stage, 
     if forge != "gitlab":  # whose plain token signs nothing
         assert (await stage.post(body + b" ", right)).status_code == 404
     assert stage.asked == []
+
+
+@pytest.mark.parametrize("forge", [*FORGES, "gitlab, signed"])
+async def test_the_word_of_the_comparison_in_constant_time_is_the_last_one(
+    stage: Stage, forge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hmac.compare_digest says yes to what is wrong and no to what is right, and is believed; it is given all of it."""
+    compared: list[int] = []
+    body = body_of(forge.partition(",")[0])
+    right, wrong = signed(forge.partition(",")[0], body), signed(forge.partition(",")[0], body, token="guess")
+    if forge == "gitlab, signed":
+        await stage.secret(WHSEC)
+        right = standard_webhook(body, token=WHSEC, at=stage.clock.now())
+        wrong = right | {"webhook-signature": f"v1,{'A' * 43}="}
+    for headers, word, status in ((right, False, 404), (wrong, True, 202)):
+
+        def compare(one: bytes, other: bytes, *, word: bool = word) -> bool:
+            compared.append(min(len(one), len(other)))
+            return word
+
+        monkeypatch.setattr(hmac, "compare_digest", compare)
+        assert (await stage.post(body, headers)).status_code == status
+    assert len(compared) == 2
+    assert min(compared) >= 32
 
 
 @pytest.mark.parametrize(
