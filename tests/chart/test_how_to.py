@@ -14,6 +14,7 @@ import yaml
 
 from tests.chart.conftest import HelmFor
 from tests.chart.engine import helm_command, render
+from tests.chart.readme import CHART
 from tests.chart.test_operator import Pod
 from tests.testbed import assets
 from tests.testbed.errors import Unavailable
@@ -102,14 +103,44 @@ def test_every_value_that_a_page_sets_exists(page: str) -> None:
 
 @pytest.mark.parametrize("target", ["kind-up", "deploy", "kind-down", "image"])
 def test_make_says_what_is_missing(target: str, tmp_path: Path) -> None:
-    """PATH has nothing but what make itself needs."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
+    """PATH has nothing but what make itself needs, and then a docker that runs."""
     for name in ("bash", "git", "make"):
         found = next(Path(part) / name for part in os.environ["PATH"].split(os.pathsep) if (Path(part) / name).exists())
-        (tools / name).symlink_to(found)
-    done = subprocess.run(
-        [str(tools / "make"), target], cwd=ROOT, env={"PATH": str(tools)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert f"make {target.replace('deploy', 'image')} needs docker on PATH; docs/how-to/install-kind.md" in done.stderr
+        (tmp_path / name).symlink_to(found)
+
+    def make() -> tuple[int, str]:
+        done = subprocess.run(
+            [str(tmp_path / "make"), target], cwd=ROOT, env={"PATH": str(tmp_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    code, said = make()
+    assert code != 0
+    assert f"make {target.replace('deploy', 'image')} needs docker on PATH; docs/how-to/install-kind.md" in said
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/bash\n[ $1 != info ]\n")
+    docker.chmod(0o755)
+    if target in ("kind-up", "kind-down"):
+        assert f"make {target} needs kind on PATH; docs/how-to/install-kind.md" in make()[1]
+    else:
+        assert "needs a running docker: 'docker info' fails" in make()[1]
+
+
+def test_cluster_registry_and_chart_speak_of_one_registry_and_versions_are_pinned_in_one_file() -> None:
+    """The kind recipe: nodes look in a folder of containerd for the host that they pull from."""
+    makefile = (ROOT / "Makefile").read_text()
+    kind = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
+    build = yaml.safe_load((CHART / "values-kind.yaml").read_text())["build"]
+    (patch,) = kind["containerdConfigPatches"]
+    folder = re.findall(r'config_path = "(.*)"', patch)[0]
+    assert f"mkdir -p {folder}/{build['registry']};" in makefile
+    assert f"{folder}/{build['registry']}/hosts.toml" in makefile
+    registry, port = build["pushRegistry"].split(":")
+    assert build["insecureRegistries"] == [build["pushRegistry"]]
+    assert f"REGISTRY := {registry}\n" in makefile
+    assert f"http://$(REGISTRY):{port}" in makefile
+    assert f"-p 127.0.0.1:{build['registry'].partition(':')[2]}:{port} " in makefile
+    assert f"KIND_CLUSTER := {kind['name']}\n" in makefile
+    recipes = makefile[makefile.index("image: ##") :]
+    assert re.findall(r"v[0-9]+\.[0-9]+|:[0-9]+\.[0-9]+\.[0-9]+|:latest", recipes) == []
