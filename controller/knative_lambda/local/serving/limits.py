@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from knative_lambda.local.serving.revisions import Template
 
 MEBI = 1 << 20
-DATA_ROOM = 128 * MEBI
-"""Stacks of threads are mapped whole and used little: 16 threads of 8 MiB."""
+DATA_ROOM = 160 * MEBI
+"""Stacks of threads are mapped whole and used little: 17 threads of 8 MiB, and some room."""
 TASKS_ROOM = 2
 """A fork bomb shall be seen and ended by the watcher; the system's limit only holds it until then."""
 DEFAULT_SCRATCH = 64 * MEBI
