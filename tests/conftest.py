@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
             tier = _tier(ROOT.parent / report.nodeid.split("::")[0])
-            seconds[tier] += report.duration
+            seconds[tier] += getattr(report, "duration", 0.0)  # what could not be collected has none
             if outcome == "skipped":
                 skipped[tier][_reason(report)] += 1
             else:

@@ -43,6 +43,7 @@ def test_largest_ordinary_code_fits() -> None:
         base64.b64encode(gzip.compress(b"[1")).decode(),
         base64.b64encode(gzip.compress(b'{"name": "x"}')).decode(),
     ],
+    ids=["nothing", "no base64", "no gzip", "half a stream", "half a document", "no request"],
 )
 def test_what_is_no_request_is_refused(encoded: str) -> None:
     with pytest.raises(BuildRequestError, match="cannot be read"):
