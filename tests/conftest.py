@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ("tests.testbed.fixtures",)
 
@@ -16,20 +19,30 @@ FIXED_PORT = "topology_operator"
 """Fixture of a server that cannot be told its port."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tiers first: a broken unit should not wait for servers. Says what may run beside what, for `-n`."""
+    """Fast tiers first: a broken unit should not wait for servers."""
     items.sort(key=lambda item: TIERS.index(_tier(item.path)))
-    alone = {item.path for item in items if FIXED_PORT in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path, alone)))
 
 
-def _group(path: Path, alone: set[Path]) -> str:
-    """A file's tests share its fixtures; what needs a fixed port, or one network namespace, shares a worker."""
-    if path in alone:
-        return FIXED_PORT
-    return "knative" if _tier(path) == "knative" else path.relative_to(ROOT).as_posix()
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """With `-n`, a file's tests share a process, for they share fixtures."""
+    return FilesTogether(config, log)
+
+
+class FilesTogether(LoadScopeScheduling):
+    """What needs a fixed port, or the one network namespace, shares a process as well."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid.partition("::")[0])
+
+
+@functools.cache
+def scope(file: str) -> str:
+    """Files with the same answer run one after the other."""
+    path = ROOT.parent / file
+    if _tier(path) == "knative":
+        return "knative"
+    return FIXED_PORT if FIXED_PORT in path.read_text() else file
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -43,16 +43,11 @@ def _hand_over(config: pytest.Config, ours: list[pytest.Item]) -> None:
     except Unavailable as gap:
         config.stash[_MISSING] = gap.reason
         return
-    inner = session.Inner(config, [_name(item) for item in ours])
+    inner = session.Inner(config, [item.nodeid for item in ours])
     config.stash[_INNER] = inner
     config.add_cleanup(inner.stop)
     for item in ours:
         item.add_marker(pytest.mark.timeout(0))  # the inner pytest keeps the time
-
-
-def _name(item: pytest.Item) -> str:
-    """As the inner pytest knows it: pytest-xdist adds the group."""
-    return item.nodeid.removesuffix("@knative")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,7 +57,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     if inner is None or not item.path.is_relative_to(_HERE):  # pytest asks here about every tier's tests
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in inner.reports(_name(item)):
+    for report in inner.reports(item.nodeid):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
