@@ -19,6 +19,7 @@ import pytest
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
 from knative_lambda.local.building.images import LocalImage
+from knative_lambda.local.serving.limits import DATA_ROOM
 from knative_lambda.local.serving.server import ProcessServer, Replicas
 from knative_lambda.resources import observed
 from tests.local.stage import NAMESPACE, QUICK, Stage, alive, condition, staged, until
@@ -199,7 +200,7 @@ async def test_resources_become_limits(stage: Stage) -> None:
     await stage.settled("hello")
     limits = orjson.loads((await stage.ask("hello", "/limits")).body)
     assert (limits["RLIMIT_CORE"], limits["RLIMIT_FSIZE"], limits["RLIMIT_NOFILE"]) == (0, 8 << 20, 4096)
-    assert limits["RLIMIT_DATA"] == 228 << 20
+    assert limits["RLIMIT_DATA"] == (100 << 20) + DATA_ROOM
     assert limits["RLIMIT_NPROC"] >= stage.options.tasks
     assert (await stage.ask("hello", f"/write?{1 << 20}")).status == 200
     assert (await stage.ask("hello", f"/write?{9 << 20}")).status == 502
