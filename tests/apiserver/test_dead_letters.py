@@ -18,7 +18,7 @@ import httpx
 
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.stage import Stage, condition, inline
-from tests.testbed.rabbitmq import RabbitMQBed
+from tests.testbed.rabbitmq import QUEUES_WRITTEN, RabbitMQBed
 
 EVENT = {
     "ce-id": "order-7",
@@ -120,6 +120,7 @@ def test_a_dead_letter_survives_a_crash_of_rabbitmq_and_is_replayed_once(
     sink, place = sink_of(stage, "orders"), f"{stage.namespace}/orders"
     assert httpx.post(sink, content=b'{"total": 3}', headers=EVENT, trust_env=False).status_code == 202
 
+    time.sleep(QUEUES_WRITTEN)
     own_rabbitmq.kill()
     lost = httpx.post(sink, content=b"{}", headers=EVENT | {"ce-id": "order-8"}, timeout=20, trust_env=False)
     assert lost.status_code == 503

@@ -37,6 +37,9 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 _START_SECONDS = 90.0
 _USER = "bed"
 
+QUEUES_WRITTEN = 2.5
+"""Seconds within which RabbitMQ has written down that a queue was declared; killed before, it forgets the queue."""
+
 
 class RabbitMQBed:
     """One broker. Made by `start`, ended by `stop`.

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pika
@@ -13,7 +14,7 @@ import pytest
 
 from tests.testbed import processes
 from tests.testbed.gitserver import Failure
-from tests.testbed.rabbitmq import RabbitMQBed
+from tests.testbed.rabbitmq import QUEUES_WRITTEN, RabbitMQBed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,7 @@ def test_two_brokers_stand_side_by_side_and_a_killed_one_keeps_its_messages(own_
         publish(own_rabbitmq.amqp_url, "kept", b"before")
         publish(other.amqp_url, "elsewhere", b"other")
 
+        time.sleep(QUEUES_WRITTEN)
         own_rabbitmq.kill()
         assert not processes.port_open(own_rabbitmq.port)
         assert take(other.amqp_url, "elsewhere") == b"other"

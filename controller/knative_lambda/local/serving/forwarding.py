@@ -24,6 +24,7 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 OURS = frozenset({"content-length", "expect"})
 """Made anew on each way."""
+DYING_SECONDS = 0.25
 ATTEMPTS = 3
 """Instances that a request is offered to when they end before they take it, or revisions when they are replaced."""
 ANSWERS = range(200, 600)
@@ -108,6 +109,7 @@ class Forwarder:
         except (Lost, Broken) as error:
             reason = str(error) or "it ended the connection"
             log.info("no answer from a function", instance=instance.place.name, reason=reason)
+            gone = isinstance(error, Lost) and await _ends(instance)
             return problem(HTTPStatus.BAD_GATEWAY, "the function gave no valid answer")
         finally:
             pool.give_back(instance, suspect=suspect, gone=gone)
@@ -119,6 +121,15 @@ class Forwarder:
         if raw.status not in ANSWERS:
             raise Broken(f"status {raw.status}")
         return Reply(raw.status, _kept(raw.headers, to_head=to_head), raw.body)
+
+
+async def _ends(instance: Instance) -> bool:
+    """Whether the process ended its connection because it ends: the next request shall not find it."""
+    try:
+        await asyncio.wait_for(instance.child.wait(), DYING_SECONDS)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _kept(headers: Headers, *, to_head: bool) -> Headers:
