@@ -73,7 +73,7 @@ testbed-build: install ## Only build the test bed's servers (once, about a quart
 test: install ## Everything: checks, unit, scenario, contract and API-server tests, coverage
 	@$(MAKE) --no-print-directory lint types layers verify
 	@$(MAKE) --no-print-directory testbed-build || test -z "$$CI"
-	$(PYTEST) -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder --cov --cov-report=term
+	$(PYTEST) -n $(TEST_WORKERS) --dist loadscope --cov --cov-report=term
 
 test-unit: install ## Only what needs no server, in seconds
 	$(PYTEST) -q tests/unit tests/scenarios

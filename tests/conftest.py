@@ -19,10 +19,9 @@ FIXED_PORT = "topology_operator"
 """Fixture of a server that cannot be told its port."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fast tiers first: a broken unit should not wait for servers. With `-n` last: no process shall wait at the end."""
-    is_shared = hasattr(config, "workerinput")
-    items.sort(key=lambda item: TIERS.index(_tier(item.path)), reverse=is_shared)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tiers first: a broken unit should not wait for servers."""
+    items.sort(key=lambda item: TIERS.index(_tier(item.path)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
