@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from knative_lambda.api import kinds
 from knative_lambda.api.conditions import ConditionType
 from knative_lambda.api.meta import Key
+from knative_lambda.cli.clusters import Site
 from knative_lambda.cli.failures import Fault
 from knative_lambda.cluster.base import Cluster, ClusterError, Forbidden, NotFound, Object, Selection
-from knative_lambda.cluster.kube import KubeCluster
-from knative_lambda.kit.clock import SystemClock
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which cluster: a kubeconfig and one of its contexts, or what kubectl would take."""
-
-    kubeconfig: Path | None = None
-    context: str | None = None
-
-    def ask(self, question: Callable[[Cluster], Awaitable[T]], *, instead: str) -> T:
-        """The answer. Raises Fault, which ends with what a person can do `instead` of asking a cluster."""
-        try:
-            return asyncio.run(self._asked(question))
-        except ClusterError as error:
-            raise Fault(f"{error.message}; {instead}") from error
-
-    async def _asked(self, question: Callable[[Cluster], Awaitable[T]]) -> T:
-        cluster = await KubeCluster.connect(clock=SystemClock(), kubeconfig=self.kubeconfig, context=self.context)
-        try:
-            return await question(cluster)
-        finally:
-            await cluster.close()
+def ask(site: Site, question: Callable[[Cluster], Awaitable[T]], *, instead: str) -> T:
+    """The answer. Raises Fault, which ends with what a person can do `instead` of asking a cluster."""
+    try:
+        return site.ask(question)
+    except ClusterError as error:
+        raise Fault(f"{error.message}; {instead}") from error
 
 
 @dataclass(frozen=True, slots=True)

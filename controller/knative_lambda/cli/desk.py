@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knative_lambda.cli import clusters
+from knative_lambda.cli.clusters import Site
 from knative_lambda.cli.failures import Fault
 
 if TYPE_CHECKING:
-    from knative_lambda.cli.deployed import Place
     from knative_lambda.events.mailbox import Mailbox
 
 
@@ -44,14 +44,11 @@ class Desk:
             found = running[0] if len(running) == 1 else None
         return state.letters(found) if found else None
 
-    def place(self) -> Place:
+    def site(self) -> Site:
         """The cluster to ask. Raises Fault when a local mode is meant that does not run."""
-        from knative_lambda.cli.deployed import Place
-
         if self.file() is None:
-            return Place(self.kubeconfig, self.context)
-        site = clusters.choose(local=self.state_dir is None, state_dir=self.state_dir)
-        return Place(site.kubeconfig, site.context)
+            return Site(self.kubeconfig, self.context)
+        return clusters.choose(local=self.state_dir is None, state_dir=self.state_dir)
 
     @contextlib.contextmanager
     def mailbox(self) -> Iterator[Mailbox]:

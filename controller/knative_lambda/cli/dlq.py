@@ -232,7 +232,8 @@ def purge(
 def _of_cluster(namespace: str | None, desk: Desk) -> list[letters.Row]:
     from knative_lambda.cli import deployed
 
-    found = desk.place().ask(
+    found = deployed.ask(
+        desk.site(),
         lambda cluster: deployed.listening(cluster, namespace),
         instead="name the functions, then no cluster is needed: kn-lambda dlq list NAMESPACE/FUNCTION",
     )
@@ -247,7 +248,8 @@ def _own_address(place: str, desk: Desk) -> str:
 
     if place == letters.CATCH_ALL:
         raise Fault("catch-all holds letters of many functions: say where they shall go, with --to URL")
-    return desk.place().ask(
+    return deployed.ask(
+        desk.site(),
         lambda cluster: deployed.url(cluster, letters.key_of(place)),
         instead="say where the letters shall go, then no cluster is needed: --to URL",
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from knative_lambda.api.events import Event
 from knative_lambda.events.base import Bus
+from knative_lambda.events.front import FrontBus
 from knative_lambda.local.messaging.delivery import Notice
 
 KEPT = 1000
@@ -30,32 +31,18 @@ class Heard:
         return await self._queue.get()
 
 
-class HeardBus:
-    """A Bus in front of another one."""
+class HeardBus(FrontBus):
+    """Tells of every event that was confirmed."""
 
     def __init__(self, bus: Bus, heard: Heard) -> None:
-        self._bus = bus
+        super().__init__(bus)
         self._heard = heard
-
-    @property
-    def connected(self) -> bool:
-        return self._bus.connected
-
-    @property
-    def problem(self) -> str:
-        return self._bus.problem
 
     async def publish(self, events: Sequence[Event]) -> Sequence[Event]:
         """As the port says. What comes again because it was not confirmed is heard once, when it is."""
-        unconfirmed = await self._bus.publish(events)
+        unconfirmed = await super().publish(events)
         lost = {event.id for event in unconfirmed}
         for event in events:
             if event.id not in lost:
                 self._heard.tell(event)
         return unconfirmed
-
-    async def start(self) -> None:
-        await self._bus.start()
-
-    async def close(self) -> None:
-        await self._bus.close()

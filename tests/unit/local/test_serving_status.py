@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from knative_lambda.api.meta import Key
-from knative_lambda.local.serving.serving_status import Standing, differs, status
+from knative_lambda.local.conditions import differs
+from knative_lambda.local.serving.serving_status import Standing, status
 from knative_lambda.resources import observed
 
 pytestmark = pytest.mark.unit

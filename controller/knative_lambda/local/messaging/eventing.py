@@ -14,7 +14,8 @@ from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.base import Cluster, NotFound, Object
 from knative_lambda.kit.clock import Clock
-from knative_lambda.local.messaging import conditions, triggers
+from knative_lambda.local import conditions
+from knative_lambda.local.messaging import triggers
 from knative_lambda.local.messaging.backlog import BacklogError
 from knative_lambda.local.messaging.lanes import Lanes
 from knative_lambda.local.messaging.triggers import BrokerSeen, TriggerSeen

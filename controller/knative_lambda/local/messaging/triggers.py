@@ -13,8 +13,8 @@ from typing import Any
 
 from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Object
+from knative_lambda.local.conditions import FALSE, TRUE, UNKNOWN, condition, stamped, with_ready
 from knative_lambda.local.messaging import retries
-from knative_lambda.local.messaging.conditions import FALSE, TRUE, UNKNOWN, condition, stamped, with_ready
 from knative_lambda.local.messaging.delivery import Route
 from knative_lambda.local.messaging.retries import Policy
 

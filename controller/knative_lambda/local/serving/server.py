@@ -23,6 +23,7 @@ from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster, NotFound
 from knative_lambda.kit.clock import Clock
+from knative_lambda.local import conditions
 from knative_lambda.local.building.images import LocalImage
 from knative_lambda.local.serving import appetite, processes, revisions, serving_status
 from knative_lambda.local.serving.forwarding import Forwarder, Reply, Request, as_mapping, passed_on
@@ -246,7 +247,7 @@ class ProcessServer:
 
     async def _tell(self, wanted: Wanted, served: _Served) -> None:
         written = serving_status.status(self._standing(wanted, served), wanted.status, now=self._clock.now())
-        if not serving_status.differs(written, wanted.status):
+        if not conditions.differs(written, wanted.status):
             return
         patch = {"metadata": {"uid": wanted.uid}, "status": written}
         try:

@@ -5,15 +5,14 @@ The controller reads it as resources.observed.project_service does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from knative_lambda.api.meta import Key, timestamp
+from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Object
-
-TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+from knative_lambda.local.conditions import FALSE, TRUE, UNKNOWN, condition, stamped, with_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,10 @@ class Standing:
 
 def status(standing: Standing, before: Mapping[str, Any], *, now: datetime) -> Object:
     """The whole status, for a merge patch; times of conditions that did not change are those of `before`."""
-    told = _with_ready([_configurations(standing), _routes(standing)])
+    told = with_ready([_configurations(standing), _routes(standing)])
     written: Object = {
         "observedGeneration": standing.generation,
-        "conditions": _stamped(told, before.get("conditions") or [], timestamp(now)),
+        "conditions": stamped(told, before, now),
     }
     if standing.created:
         written["latestCreatedRevisionName"] = standing.created
@@ -50,49 +49,23 @@ def status(standing: Standing, before: Mapping[str, Any], *, now: datetime) -> O
     return written
 
 
-def differs(written: Object, before: Mapping[str, Any]) -> bool:
-    """Whether there is something to write."""
-    return any(before.get(name) != value for name, value in written.items())
-
-
 def _configurations(standing: Standing) -> Object:
     if standing.failure:
         message = f'Revision "{standing.created}" failed with message: {standing.failure}.'
-        return _condition("ConfigurationsReady", FALSE, "RevisionFailed", message)
-    return _condition("ConfigurationsReady", TRUE if _is_current(standing) else UNKNOWN)
+        return condition("ConfigurationsReady", FALSE, "RevisionFailed", message)
+    return condition("ConfigurationsReady", TRUE if _is_current(standing) else UNKNOWN)
 
 
 def _routes(standing: Standing) -> Object:
     if standing.answers:
-        return _condition("RoutesReady", TRUE)
+        return condition("RoutesReady", TRUE)
     name = standing.key.name
     if standing.failure:
         message = f'Configuration "{name}" does not have any ready Revision.'
-        return _condition("RoutesReady", FALSE, "RevisionMissing", message)
+        return condition("RoutesReady", FALSE, "RevisionMissing", message)
     message = f'Configuration "{name}" is waiting for a Revision to become ready.'
-    return _condition("RoutesReady", UNKNOWN, "RevisionMissing", message)
+    return condition("RoutesReady", UNKNOWN, "RevisionMissing", message)
 
 
 def _is_current(standing: Standing) -> bool:
     return bool(standing.created) and standing.created == standing.ready
-
-
-def _with_ready(conditions: Sequence[Object]) -> list[Object]:
-    """With the Ready that follows from them: the first False decides, then the first Unknown."""
-    ready = _condition("Ready", TRUE)
-    for wanted in (FALSE, UNKNOWN):
-        blocking = [one for one in conditions if one["status"] == wanted]
-        if blocking:
-            ready = {**blocking[0], "type": "Ready"}
-            break
-    return sorted([*conditions, ready], key=lambda one: str(one["type"]))
-
-
-def _condition(kind: str, value: str, reason: str = "", message: str = "") -> Object:
-    told = {"type": kind, "status": value, "reason": reason, "message": message}
-    return {name: text for name, text in told.items() if text}
-
-
-def _stamped(conditions: Iterable[Object], before: Iterable[Object], now: str) -> list[Object]:
-    known = {(one.get("type"), one.get("status")): one.get("lastTransitionTime") for one in before}
-    return [{**one, "lastTransitionTime": known.get((one["type"], one["status"])) or now} for one in conditions]
