@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.nodelogs import Node, pod
 from tests.apiserver.stage import Stage, inline
+from tests.listening import served
 from tests.testbed.kubernetes import KubernetesBed
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,13 +74,8 @@ class Answering:
 @pytest.fixture
 def answering() -> Iterator[tuple[str, Answering]]:
     there = Answering()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), there.handler())
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://hello.shop.localhost:{server.server_port}", there
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with served(there.handler()) as port:
+        yield f"http://hello.shop.localhost:{port}", there
 
 
 def test_a_ready_function_is_listed_and_described(

@@ -7,17 +7,16 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.stage import Stage, condition, inline
+from tests.listening import Quiet, served
 from tests.testbed.rabbitmq import QUEUES_WRITTEN, RabbitMQBed
 
 EVENT = {
@@ -42,26 +41,13 @@ class Mended:
     def served(self) -> Iterator[str]:
         mended = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Quiet):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                mended.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(mended.status)
-                self.send_header("content-length", "0")
-                self.end_headers()
+                mended.taken.append((self.named(), self.body()))
+                self.answer(mended.status)
 
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+        with served(Handler) as port:
+            yield f"http://127.0.0.1:{port}/"
 
 
 def environment(**more: str) -> dict[str, str]:

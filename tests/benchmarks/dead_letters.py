@@ -6,13 +6,10 @@ One real RabbitMQ; the sink is served by uvicorn as in production, target and cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
-import aiohttp
 from starlette.applications import Starlette
 
 from knative_lambda.api.meta import Key
@@ -25,10 +22,11 @@ from knative_lambda.resources import names
 from knative_lambda.web import dead_letters
 from knative_lambda.wiring import http
 from knative_lambda.wiring.http import Listener
+from tests.benchmarks.posting import accepted_per_second
 from tests.benchmarks.table import Figure
+from tests.listening import Quiet, served
 from tests.testbed.rabbitmq import RabbitMQBed
 
-CONNECTIONS = 32
 FUNCTION = Key("shop", "orders")
 HEADERS = {
     "ce-id": "1", "ce-source": "/shop", "ce-type": "order.placed", "ce-specversion": "1.0",
@@ -58,53 +56,28 @@ async def _park(url: str, count: int) -> float:
     port = sock.getsockname()[1]
     serving = asyncio.create_task(http.serve(Listener("sink", "127.0.0.1", 0), app, sock))
     try:
-        return await _hammer(f"http://127.0.0.1:{port}/dead-letters/{FUNCTION}", count)
+        return await accepted_per_second(f"http://127.0.0.1:{port}/dead-letters/{FUNCTION}", BODY, HEADERS, count=count)
     finally:
         serving.cancel()
         await asyncio.wait({serving})
         await letters.close()
 
 
-async def _hammer(url: str, count: int) -> float:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-
-        async def one() -> int:
-            async with session.post(url, data=BODY, headers=HEADERS) as answer:
-                return answer.status
-
-        began = time.monotonic()
-        statuses = await asyncio.gather(*(one() for _ in range(count)))
-        seconds = time.monotonic() - began
-    if set(statuses) != {202}:
-        raise RuntimeError(f"the sink answered {sorted(set(statuses))}")
-    return count / seconds
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Taking(Quiet):
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(202)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        self.body()
+        self.answer(202)
 
 
 def _replay(url: str, count: int) -> float:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    target = Target.parse(f"http://127.0.0.1:{server.server_port}/", timeout=10)
-    mailbox = RabbitMQMailbox(url)
-    began = time.monotonic()
-    delivered, left = mailbox.drain(names.dead_letter_queue(FUNCTION), count, target.accepts)
-    seconds = time.monotonic() - began
-    target.close()
-    mailbox.close()
-    server.shutdown()
-    server.server_close()
+    with (
+        served(_Taking) as port,
+        contextlib.closing(Target.parse(f"http://127.0.0.1:{port}/", timeout=10)) as target,
+        contextlib.closing(RabbitMQMailbox(url)) as mailbox,
+    ):
+        began = time.monotonic()
+        delivered, left = mailbox.drain(names.dead_letter_queue(FUNCTION), count, target.accepts)
+        seconds = time.monotonic() - began
     if (delivered, left) != (count, 0):
         raise RuntimeError(f"{delivered} of {count} were delivered, {left} left")
     return count / seconds

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,9 +29,9 @@ from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local.messaging.broker import LocalBroker
 from knative_lambda.wiring import http
 from knative_lambda.wiring.http import Listener
+from tests.benchmarks.posting import accepted_per_second
 from tests.benchmarks.table import Figure
 
-CONNECTIONS = 32
 SERVICE = Key("shop", "orders")
 HEADERS = {
     "ce-id": "1", "ce-source": "/shop", "ce-type": "order.placed", "ce-specversion": "1.0",
@@ -69,7 +68,7 @@ async def _bare(count: int) -> float:
         return Response(status_code=202)
 
     async with _served(Starlette(routes=[Route("/", receive, methods=["POST"])])) as url:
-        return await _hammer(url, count)
+        return await accepted_per_second(url, BODY, HEADERS, count=count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ async def _broker(count: int) -> tuple[float, float]:
         await _furnish(cluster)
         async with _served(Starlette(routes=broker.routes())) as url:
             began = time.monotonic()
-            accepted = await _hammer(f"{url}broker/shop/default", count)
+            accepted = await accepted_per_second(f"{url}broker/shop/default", BODY, HEADERS, count=count)
             await done.wait()
             delivered = count / (time.monotonic() - began)
         running.cancel()
@@ -129,19 +128,3 @@ async def _served(app: Starlette) -> AsyncIterator[str]:
     finally:
         serving.cancel()
         await asyncio.wait({serving})
-
-
-async def _hammer(url: str, count: int) -> float:
-    """Requests per second."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-
-        async def one() -> int:
-            async with session.post(url, data=BODY, headers=HEADERS) as answer:
-                return answer.status
-
-        began = time.monotonic()
-        statuses = await asyncio.gather(*(one() for _ in range(count)))
-        seconds = time.monotonic() - began
-    if set(statuses) != {202}:
-        raise RuntimeError(f"the broker answered {sorted(set(statuses))}")
-    return count / seconds

@@ -67,25 +67,6 @@ def number_of(parked: Parked) -> str:
     return parked.headers["ce-id"]
 
 
-async def test_letter_lands_in_its_functions_queue_with_all_that_came(vhost_url: str) -> None:
-    async with connected(vhost_url) as letters:
-        assert (await letters.ensure(ORDERS)).is_ready
-        assert await letters.park(letter(1))
-    with mailbox(vhost_url) as box:
-        assert (box.depth(QUEUE), box.depth(names.DEAD_LETTER_QUEUE)) == (1, 0)
-        assert box.peek(QUEUE, 5) == [
-            Parked(b'{"n":1}', "application/json", {"ce-id": "e-1", "ce-knativeerrorcode": "500"})
-        ]
-
-
-async def test_letter_of_an_unknown_function_lands_in_the_catch_all(vhost_url: str) -> None:
-    async with connected(vhost_url) as letters:
-        assert await letters.park(letter(1, Key("nowhere", "nobody")))
-    with mailbox(vhost_url) as box:
-        assert box.depth(names.DEAD_LETTER_QUEUE) == 1
-        assert box.depth(QUEUE) is None
-
-
 async def test_letter_that_no_queue_takes_is_not_parked(vhost_url: str) -> None:
     async with connected(vhost_url) as letters:
         with mailbox(vhost_url) as box, box._channel() as channel:
@@ -176,25 +157,6 @@ async def test_ten_thousand_letters_survive_a_crash_of_rabbitmq(own_rabbitmq: Ra
     assert sorted(seen) == sorted(f"e-{number}" for number in range(count + 1))
 
 
-async def test_replay_takes_out_only_what_was_accepted(vhost_url: str) -> None:
-    async with connected(vhost_url) as letters:
-        await letters.ensure(ORDERS)
-        for number in range(4):
-            await letters.park(letter(number))
-    offered: list[str] = []
-
-    def accepts(one: Parked) -> bool:
-        offered.append(number_of(one))
-        return number_of(one) != "e-1"
-
-    with mailbox(vhost_url) as box:
-        assert box.drain(QUEUE, 10, accepts) == (3, 1)
-        assert offered == ["e-0", "e-1", "e-2", "e-3"]
-        assert [number_of(one) for one in box.peek(QUEUE, 10)] == ["e-1"]
-        assert box.purge(QUEUE) == 1
-        assert box.depth(QUEUE) == 0
-
-
 async def test_letters_are_counted_and_a_queue_that_is_not_there_is_left_out(vhost_url: str) -> None:
     functions = [Key("shop", f"fn-{number}") for number in range(12)]
     queues = [names.dead_letter_queue(function) for function in functions]
@@ -223,15 +185,6 @@ async def test_nothing_is_counted_while_rabbitmq_is_away_or_goes_in_the_middle(o
             while (found := await letters.depths([QUEUE])) is None:
                 await asyncio.sleep(0.1)
         assert found == {QUEUE: 0}
-
-
-async def test_looking_fifty_times_loses_nothing(vhost_url: str) -> None:
-    async with connected(vhost_url) as letters:
-        await letters.ensure(ORDERS)
-        await letters.park(letter(1))
-    with mailbox(vhost_url) as box:
-        for _ in range(50):
-            assert len(box.peek(QUEUE, 1)) == 1
 
 
 def test_mailbox_of_a_rabbitmq_that_is_away_says_so_without_the_password() -> None:

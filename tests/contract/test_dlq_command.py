@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.contract.test_dead_letters import ORDERS, QUEUE, connected, letter, mailbox
+from tests.listening import Quiet, served
 from tests.testbed import fixtures
 
 rabbitmq_bed = fixtures.rabbitmq_bed
@@ -70,29 +69,17 @@ class Function:
     def served(self) -> Iterator[str]:
         function = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(Quiet):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
+                self.body()
                 function.taken.append(self.headers["ce-id"])
                 function.begun.set()
                 function._before(len(function.taken))
                 with contextlib.suppress(OSError):
-                    self.send_response(function.status)
-                    self.send_header("content-length", "0")
-                    self.end_headers()
+                    self.answer(function.status)
 
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+        with served(Handler) as port:
+            yield f"http://127.0.0.1:{port}/"
 
 
 @contextlib.contextmanager

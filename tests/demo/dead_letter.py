@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import httpx
 
 from tests.apiserver.stage import Object, Stage, condition
 from tests.demo.told import Timeline, kn_lambda, say, show_command
 from tests.demo.world import NAMESPACE, World
+from tests.listening import Quiet, served
 
 FUNCTION = "order-events"
 PLACE = f"{NAMESPACE}/{FUNCTION}"
@@ -93,21 +91,10 @@ def _mended() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """Its address, and (id, body) of the events that it took."""
     taken: list[tuple[str, bytes]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(Quiet):
         def do_POST(self) -> None:
-            taken.append((self.headers["ce-id"], self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
+            taken.append((self.headers["ce-id"], self.body()))
+            self.answer(200)
 
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", taken
-        server.shutdown()
-        thread.join(10)
+    with served(Handler) as port:
+        yield f"http://127.0.0.1:{port}/", taken

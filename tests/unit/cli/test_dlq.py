@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +26,7 @@ from knative_lambda.events.mailbox import MailboxError, Parked
 from knative_lambda.kit.clock import ManualClock
 from knative_lambda.settings import SettingsError
 from knative_lambda.wiring import dead_letters
+from tests.listening import Quiet, served
 from tests.unit.cli.terminal import Terminal
 
 LETTER = Parked(b"{}", "application/json", {"ce-id": "1", "knative-lambda-function": "orders"})
@@ -202,26 +202,14 @@ def _served(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[
     """An address where everything is answered so, and the headers of what came."""
     taken: list[dict[str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(Quiet):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            taken.append({name.lower(): value for name, value in self.headers.items()})
+            self.body()
+            taken.append(self.named())
             answer(self)
 
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", taken
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    with served(Handler) as port:
+        yield f"http://127.0.0.1:{port}/", taken
 
 
 def _status(code: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
