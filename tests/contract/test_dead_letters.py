@@ -20,7 +20,7 @@ from knative_lambda.kit.backoff import Backoff
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.resources import dead_letter, names
 from tests.testbed import fixtures
-from tests.testbed.rabbitmq import RabbitMQBed
+from tests.testbed.rabbitmq import QUEUES_WRITTEN, RabbitMQBed
 
 rabbitmq_bed = fixtures.rabbitmq_bed
 own_rabbitmq = fixtures.own_rabbitmq
@@ -139,6 +139,7 @@ async def test_ten_thousand_letters_survive_a_crash_of_rabbitmq(own_rabbitmq: Ra
                 return await letters.park(letter(number))
 
         assert all(await asyncio.gather(*(park(number) for number in range(count))))
+        await asyncio.sleep(QUEUES_WRITTEN)
         own_rabbitmq.kill()
         assert not await letters.park(letter(count))
         own_rabbitmq.start_again()
