@@ -180,6 +180,24 @@ def load(*, file: Path | None = None, **flags: Any) -> Settings:
     return found
 
 
+def only(**values: Any) -> Settings:
+    """Settings from these values and the defaults; the environment of a controller does not bear on local mode."""
+
+    class Given(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return Given(**values)
+
+
 def _check_dead_letters(found: Settings) -> None:
     """Dead letters need RabbitMQ, a port that takes them and, with the operator, one RabbitMQ that it knows."""
     if found.dead_letters == "none":

@@ -19,7 +19,9 @@ from pathlib import Path
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from knative_lambda.api import crd, function, kinds, meta, repository
+from knative_lambda import settings as configuration
+from knative_lambda.api import crd, function, kinds, meta
+from knative_lambda.api import repository as repositories
 from knative_lambda.api.meta import Key, Kind
 from knative_lambda.cluster.memory import MemoryCluster, Validator
 from knative_lambda.events.sqlite import StateError
@@ -49,7 +51,7 @@ INSTALLED = (
 )  # fmt: skip
 VALIDATORS: dict[Kind, Validator] = {
     kinds.LAMBDA_FUNCTION: function.parse,
-    kinds.FUNCTION_REPOSITORY: repository.parse,
+    kinds.FUNCTION_REPOSITORY: repositories.parse,
 }
 """What CEL rules say on a real API server."""
 LOOPBACK_HOST = "127.0.0.1"
@@ -104,23 +106,22 @@ async def run(options: Options, *, stop: asyncio.Event, screen: Screen) -> None:
     """Until `stop` is set. Raises DevError and OriginError; no process is left behind."""
     with _alone(options.state), _listening(options) as sock:
         found = await asyncio.to_thread(origin.of, options.place, state=options.state, watch=options.watch)
-        port = sock.getsockname()[1]
-        played = partial(_played, options, found, sock, screen)
+        stand_in = _ClusterHere(options, found, sock, screen)
         try:
-            await controller.run(_settings(options, port), stop=stop, connect=played)
+            await controller.run(_settings(options, stand_in.url), stop=stop, connect=stand_in.connected)
         except (StateError, StoreTaken) as error:
             raise DevError(str(error)) from error
 
 
-def _settings(options: Options, port: int) -> Settings:
+def _settings(options: Options, url: str) -> Settings:
     """Those of a controller that is alone. RabbitMQ's parts stand for the broker in this process."""
-    return Settings(
+    return configuration.only(
         leader_elect=False,
         lease_namespace=options.namespace,
         events="rabbitmq" if options.rabbitmq else "none",
         rabbitmq=SecretStr(options.rabbitmq) if options.rabbitmq else None,
         dead_letters="amqp",
-        dead_letter_url=f"http://{_authority(options.host, port)}",
+        dead_letter_url=url,
         dead_letter_backoff=options.backoff_seconds,
         create_brokers=True,
         rabbitmq_secret="in-process",  # noqa: S106 - the name of a Secret that nobody reads
@@ -131,37 +132,50 @@ def _settings(options: Options, port: int) -> Settings:
     )
 
 
-@asynccontextmanager
-async def _played(
-    options: Options,
-    found: Origin,
-    sock: socket.socket,
-    screen: Screen,
-    settings: Settings,
-    clock: Clock,
-    _gate: Gate,
-    operations: Operations,
-) -> AsyncIterator[Connections]:
-    """The connections of a controller whose cluster is this process."""
-    async with AsyncExitStack() as stack:
-        cluster = MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=INSTALLED, validators=VALIDATORS)
-        stack.push_async_callback(cluster.close)
-        heard = Heard()
-        bus = HeardBus(operations.measured(adapters.bus(settings, clock=clock)), heard)
-        stack.push_async_callback(bus.close)
-        await bus.start()
-        checkout = adapters.checkout(settings)
-        stack.push_async_callback(checkout.close)
-        letters = SqliteLetters(state.letters(options.state), clock=clock)
-        stack.push_async_callback(letters.close)
-        players = _Players(options, settings, cluster, letters, heard, sock, clock)
-        stack.callback(players.images.close)
-        stage = Stage(options, players.url, Key(options.namespace, found.name), cluster, players.server, heard)
-        beside = [*players.services(found), players.kube_api(stack)]
-        beside += [Service("repository", partial(_follow, stage, found, clock)), screen(stage)]
-        recorder = Recorder(cluster, clock=clock, instance=settings.identity)
-        ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=letters)
-        yield Connections(ports, cluster, checkout, letters, beside)
+@dataclass(frozen=True, slots=True)
+class _ClusterHere:
+    """What was found and bound before a controller can be given its connections."""
+
+    options: Options
+    found: Origin
+    sock: socket.socket
+    """Where functions answer."""
+    screen: Screen
+
+    @property
+    def port(self) -> int:
+        return int(self.sock.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://{_authority(self.options.host, self.port)}"
+
+    @asynccontextmanager
+    async def connected(
+        self, settings: Settings, clock: Clock, _gate: Gate, operations: Operations
+    ) -> AsyncIterator[Connections]:
+        """The connections of a controller whose cluster is this process."""
+        async with AsyncExitStack() as stack:
+            cluster = MemoryCluster(clock=clock, definitions=crd.definitions(), kinds=INSTALLED, validators=VALIDATORS)
+            stack.push_async_callback(cluster.close)
+            heard = Heard()
+            bus = HeardBus(operations.measured(adapters.bus(settings, clock=clock)), heard)
+            stack.push_async_callback(bus.close)
+            await bus.start()
+            checkout = adapters.checkout(settings)
+            stack.push_async_callback(checkout.close)
+            letters = SqliteLetters(state.letters(self.options.state), clock=clock)
+            stack.push_async_callback(letters.close)
+            players = _Players(self, settings, cluster, letters, heard, clock=clock)
+            stack.callback(players.images.close)
+            stage = Stage(
+                self.options, self.url, Key(self.options.namespace, self.found.name), cluster, players.server, heard
+            )
+            beside = [*players.services(), players.kube_api(stack)]
+            beside += [Service("repository", partial(_follow, stage, self.found, clock)), self.screen(stage)]
+            recorder = Recorder(cluster, clock=clock, instance=settings.identity)
+            ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=letters)
+            yield Connections(ports, cluster, checkout, letters, beside)
 
 
 class _Players:
@@ -169,21 +183,20 @@ class _Players:
 
     def __init__(
         self,
-        options: Options,
+        here: _ClusterHere,
         settings: Settings,
         cluster: MemoryCluster,
         letters: SqliteLetters,
         heard: Heard,
-        sock: socket.socket,
+        *,
         clock: Clock,
     ) -> None:
-        port = sock.getsockname()[1]
-        self.url = f"http://{_authority(options.host, port)}"
-        self._options, self._cluster, self._clock, self._sock = options, cluster, clock, sock
+        self._here, self._cluster, self._clock = here, cluster, clock
+        options = here.options
         self.images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
         policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
         self.builder = HostBuilder(cluster, self.images, clock=clock, state=logs, policy=policy)
-        asked = ServerOptions(host=options.host, port=port, idle_seconds=options.idle_seconds)
+        asked = ServerOptions(host=options.host, port=here.port, idle_seconds=options.idle_seconds)
         folder = state.processes(options.state)
         self.server = ProcessServer(cluster, self.images.find, clock=clock, state=folder, options=asked)
         self.broker = LocalBroker(
@@ -192,25 +205,26 @@ class _Players:
             letters,
             options.state / "events.db",
             clock=clock,
-            options=BrokerOptions(url=self.url),
+            options=BrokerOptions(url=here.url),
             told=heard.tell,
         )
 
-    def services(self, found: Origin) -> list[Service]:
+    def services(self) -> list[Service]:
         """What plays the cluster. Functions come first among the routes: under their own Host they have every path."""
-        git = gitserve.routes(found.git_dir) if found.git_dir else []
+        here = self._here
+        git = gitserve.routes(here.found.git_dir) if here.found.git_dir else []
         app = Starlette(routes=[*self.server.routes(), *git, *self.broker.routes()])
-        listener = Listener("functions", self._options.host, self._sock.getsockname()[1])
-        listening = Service("http functions", partial(http.serve, listener, app, self._sock), patience=20.0)
+        listener = Listener("functions", here.options.host, here.port)
+        listening = Service("http functions", partial(http.serve, listener, app, here.sock), patience=20.0)
         return [*self.builder.services(), *self.server.services(), *self.broker.services(), listening]
 
     def kube_api(self, stack: AsyncExitStack) -> Service:
         """The Kubernetes API of the objects in memory, and the kubeconfig that leads there while it is up."""
-        access = kubeaccess.create(self._options.state / "api", clock=self._clock)
+        access = kubeaccess.create(self._here.options.state / "api", clock=self._clock)
         sock = socket.create_server((LOOPBACK_HOST, 0))
         port = sock.getsockname()[1]
-        text = kubeaccess.kubeconfig(f"https://{LOOPBACK_HOST}:{port}", access, namespace=self._options.namespace)
-        file = self._options.state / state.KUBECONFIG
+        text = kubeaccess.kubeconfig(f"https://{LOOPBACK_HOST}:{port}", access, namespace=self._here.options.namespace)
+        file = self._here.options.state / state.KUBECONFIG
         kubeaccess.write_private(file, text.encode())
         stack.callback(file.unlink, missing_ok=True)
         api = KubeApi(self._cluster, access, clock=self._clock)
