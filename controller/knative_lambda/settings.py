@@ -157,19 +157,8 @@ def load(*, file: Path | None = None, **flags: Any) -> Settings:
     if file is not None and not file.is_file():
         raise SettingsError(f"settings file {file} does not exist")
 
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, YamlSource(settings_cls, yaml_file=file)
-
-    found = FromFile(**{name: value for name, value in flags.items() if value is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    found = _read(given, environment=True, file=file)
     if found.events == "rabbitmq" and found.rabbitmq is None:
         raise SettingsError(
             "no RabbitMQ is named: give --rabbitmq amqp://user:password@host:5672/ (better KN_LAMBDA_RABBITMQ, which no"
@@ -182,20 +171,26 @@ def load(*, file: Path | None = None, **flags: Any) -> Settings:
 
 def only(**values: Any) -> Settings:
     """Settings from these values and the defaults; the environment of a controller does not bear on local mode."""
+    return _read(values, environment=False)
 
-    class Given(Settings):
+
+def _read(values: dict[str, Any], *, environment: bool, file: Path | None = None) -> Settings:
+    """The values first, then what else may be read."""
+
+    class Chosen(Settings):
         @classmethod
         def settings_customise_sources(
             cls,
-            settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+            settings_cls: type[BaseSettings],
             init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings,)
+            further = (env_settings, YamlSource(settings_cls, yaml_file=file)) if environment else ()
+            return (init_settings, *further)
 
-    return Given(**values)
+    return Chosen(**values)
 
 
 def _check_dead_letters(found: Settings) -> None:
