@@ -68,3 +68,8 @@ def told_delivery(notice: Notice) -> str:
         What.DEAD: f"a dead letter of {function}",
     }
     return f"{notice.type} {notice.id}: {words[notice.what]}"
+
+
+def told_link(problem: str) -> str:
+    """Whether lifecycle events reach the RabbitMQ that was named, in a line."""
+    return f"lifecycle events wait, functions go on: {problem}" if problem else "lifecycle events go out again"

@@ -80,6 +80,19 @@ class Desk:
             )
         return self.rabbitmq
 
+    def without(self, queue: str) -> str:
+        """Why there may be no such queue, and where else to look."""
+        file = self.file()
+        if file is not None:
+            return f"no trigger of such a function was ever here ({file})"
+        return f"there is no {queue}; is the virtual host the right one?{self.aside()}"
+
+    def aside(self) -> str:
+        """For who asks a RabbitMQ that the environment names and means the local mode that runs."""
+        from knative_lambda.local import state
+
+        return "; for the local mode that runs give --local" if self.file() is None and state.running() else ""
+
     def check(self) -> None:
         """Says at once that nothing says where letters lie, before a cluster is asked."""
         if self.file() is None:

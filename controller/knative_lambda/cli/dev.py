@@ -36,7 +36,9 @@ def dev(
     rabbitmq: Annotated[
         str | None,
         typer.Option(
-            envvar="KN_LAMBDA_RABBITMQ", show_envvar=True, help="amqp(s):// URL of a RabbitMQ for lifecycle events."
+            envvar="KN_LAMBDA_RABBITMQ",
+            show_envvar=True,
+            help="amqp(s):// URL of a RabbitMQ for lifecycle events; only the environment hides it from process lists.",
         ),
     ] = None,
     idle: Annotated[
@@ -176,11 +178,14 @@ def problems(obj: dict[str, Any]) -> tuple[str, ...]:
 
 
 async def _events(stage: Stage, display: Display) -> None:
+    from knative_lambda.local.heard import Link
     from knative_lambda.local.messaging.delivery import Notice
 
     while True:
         heard = await stage.heard.next()
         if isinstance(heard, Notice):
             display.delivery(heard)
+        elif isinstance(heard, Link):
+            display.link(heard.problem)
         else:
             display.event(heard)

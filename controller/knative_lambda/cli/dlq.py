@@ -132,8 +132,9 @@ def show(
 
     Exit codes: 0 shown, or there is none, 2 no such queue, or RabbitMQ cannot be asked.
     """
-    with Desk(rabbitmq, local=local, state_dir=state_dir).mailbox() as mailbox:
-        found = mailbox.peek(_existing(mailbox, place), limit)
+    desk = Desk(rabbitmq, local=local, state_dir=state_dir)
+    with desk.mailbox() as mailbox:
+        found = mailbox.peek(_existing(mailbox, place, desk), limit)
     told = [letters.told(letter) for letter in found]
     if output is Form.JSON:
         write_json(told)
@@ -191,7 +192,7 @@ def replay(
     desk.check()
     url = given or address(_own_address(place, desk))
     with desk.mailbox() as mailbox, Target(url, timeout=timeout, mode=mode) as target:
-        queue = _existing(mailbox, place)
+        queue = _existing(mailbox, place, desk)
         count = min(mailbox.depth(queue) or 0, limit or sys.maxsize)
         if dry_run:
             _tell({"would_send": count, "to": url}, f"{letters.count(count)} would be sent to {url}", output)
@@ -220,8 +221,9 @@ def purge(
     """
     if not yes and not sys.stdin.isatty():
         raise Fault("nobody can be asked here (stdin is no terminal): give --yes to remove letters for good")
-    with Desk(rabbitmq, local=local, state_dir=state_dir).mailbox() as mailbox:
-        queue = _existing(mailbox, place)
+    desk = Desk(rabbitmq, local=local, state_dir=state_dir)
+    with desk.mailbox() as mailbox:
+        queue = _existing(mailbox, place, desk)
         waiting = letters.count(mailbox.depth(queue) or 0)
         if not yes and not typer.confirm(f"Remove {waiting} of {place} for good?", err=True):
             raise typer.Exit(FOUND)
@@ -235,7 +237,7 @@ def _of_cluster(namespace: str | None, desk: Desk) -> list[letters.Row]:
     found = deployed.ask(
         desk.site(),
         lambda cluster: deployed.listening(cluster, namespace),
-        instead="name the functions, then no cluster is needed: kn-lambda dlq list NAMESPACE/FUNCTION",
+        instead=f"name the functions, then no cluster is needed: kn-lambda dlq list NAMESPACE/FUNCTION{desk.aside()}",
     )
     return [
         letters.Row(str(one.key), letters.Condition(one.status, one.reason, one.message) if one.status else None)
@@ -251,7 +253,7 @@ def _own_address(place: str, desk: Desk) -> str:
     return deployed.ask(
         desk.site(),
         lambda cluster: deployed.url(cluster, letters.key_of(place)),
-        instead="say where the letters shall go, then no cluster is needed: --to URL",
+        instead=f"say where the letters shall go, then no cluster is needed: --to URL{desk.aside()}",
     )
 
 
@@ -274,8 +276,8 @@ def _tell(counts: dict[str, int | str], line: str, output: Form) -> None:
         console().print(line)
 
 
-def _existing(mailbox: Mailbox, place: str) -> str:
+def _existing(mailbox: Mailbox, place: str, desk: Desk) -> str:
     queue = letters.queue_of(place)
     if mailbox.depth(queue) is None:
-        raise Fault(f"{place} has no dead-letter queue: there is no {queue}; is the virtual host the right one?")
+        raise Fault(f"{place} has no dead-letter queue: {desk.without(queue)}")
     return queue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from knative_lambda.api.events import Event
 from knative_lambda.api.meta import Key
-from knative_lambda.cli.board import Row, told, told_delivery
+from knative_lambda.cli.board import Row, told, told_delivery, told_link
 from knative_lambda.cli.output import console, printable
 from knative_lambda.local.messaging.delivery import Notice, What
 
@@ -55,6 +55,10 @@ class Display(Protocol):
         """Something about the repository, not about one function."""
         ...
 
+    def link(self, problem: str) -> None:
+        """Lifecycle events wait, and why; or, without a problem, go out again."""
+        ...
+
 
 class Lines:
     """Plain text, for pipes and for terminals that cannot be drawn on."""
@@ -77,6 +81,9 @@ class Lines:
 
     def problem(self, text: str) -> None:
         self._write(f"problem: {text}")
+
+    def link(self, problem: str) -> None:
+        self._write(told_link(problem))
 
     def _write(self, text: str) -> None:
         sys.stdout.write(f"{datetime.now():%H:%M:%S} {printable(text)}\n")
@@ -120,6 +127,9 @@ class JsonLines:
 
     def problem(self, text: str) -> None:
         self._write("problem", message=text)
+
+    def link(self, problem: str) -> None:
+        self._write("link", connected=not problem, message=problem)
 
     def _write(self, kind: str, **fields: Any) -> None:
         sys.stdout.write(json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}) + "\n")
@@ -167,6 +177,9 @@ class LiveTable:
 
     def problem(self, text: str) -> None:
         self._say(text, "red")
+
+    def link(self, problem: str) -> None:
+        self._say(told_link(problem), "yellow" if problem else "")
 
     def _say(self, text: str, style: str) -> None:
         self._console.print(f"{datetime.now():%H:%M:%S} {printable(text)}", style=style)

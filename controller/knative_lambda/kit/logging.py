@@ -1,8 +1,9 @@
-"""Structured logs: JSON lines for machines, coloured lines for a terminal; secrets masked in both."""
+"""Structured logs: JSON lines for machines, lines for people, coloured on a terminal; secrets masked in both."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ def _masked(_logger: Any, _method: str, event: structlog.typing.EventDict) -> st
 
 def configure(*, level: str = "info", form: str = "auto") -> None:
     """Called once by the CLI. `form`: json, text or auto (text on a terminal)."""
-    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    on_terminal = sys.stderr.isatty()
+    as_text = form == "text" or (form == "auto" and on_terminal)
+    is_coloured = on_terminal and not os.environ.get("NO_COLOR")
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=is_coloured) if as_text else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[

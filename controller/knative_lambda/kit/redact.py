@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 MASK = "***"
-_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]*@")
+_EXAMPLE = "user:password@"
+"""What our own messages say where credentials belong; masked, they would teach the mask."""
+_URL_CREDENTIALS = re.compile(rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?!{_EXAMPLE})[^\s/@]*@")
 _HEADER = re.compile(r"(?i)\b(authorization|x-hub-signature(?:-256)?|x-gitlab-token|cookie)(\s*[:=]\s*)\S+(\s+\S+)?")
 _PAIR = re.compile(
     r"(?i)\b((?:[a-z0-9_-]*)(?:password|passwd|secret|token|(?:api|access|secret|private)[_-]?key))"

@@ -173,6 +173,8 @@ class _ClusterHere:
             )
             beside = [*players.services(), players.kube_api(stack)]
             beside += [Service("repository", partial(_follow, stage, self.found, clock)), self.screen(stage)]
+            if self.options.rabbitmq:
+                beside.append(Service("lifecycle events", partial(bus.watch, clock=clock)))
             recorder = Recorder(cluster, clock=clock, instance=settings.identity)
             ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=letters)
             yield Connections(ports, cluster, checkout, letters, beside)

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from knative_lambda.api.events import Event
 from knative_lambda.events.base import Bus
 from knative_lambda.events.front import FrontBus
+from knative_lambda.kit.clock import Clock
 from knative_lambda.local.messaging.delivery import Notice
 
 KEPT = 1000
 """Things that nobody has looked at; more push out the oldest."""
+LOOK_SECONDS = 1.0
+"""Between looks at the bus; what lasts two of them is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How the bus does, when that is different from before."""
+
+    problem: str
+    """Why lifecycle events wait, without credentials; empty when they go out again."""
+
+
+What = Event | Notice | Link
 
 
 class Heard:
     """For one listener."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event | Notice] = asyncio.Queue(KEPT)
+        self._queue: asyncio.Queue[What] = asyncio.Queue(KEPT)
 
-    def tell(self, what: Event | Notice) -> None:
+    def tell(self, what: What) -> None:
         """Never waits."""
         if self._queue.full():
             self._queue.get_nowait()
         self._queue.put_nowait(what)
 
-    async def next(self) -> Event | Notice:
+    async def next(self) -> What:
         """The oldest thing that was not heard yet."""
         return await self._queue.get()
 
@@ -46,3 +61,14 @@ class HeardBus(FrontBus):
             if event.id not in lost:
                 self._heard.tell(event)
         return unconfirmed
+
+    async def watch(self, *, clock: Clock) -> None:
+        """Tells when the bus is away, and when it is there again. Until cancelled."""
+        seen = told = ""
+        while True:
+            await clock.sleep(LOOK_SECONDS)
+            problem = self.problem
+            if problem != told and (problem == seen or not problem):
+                told = problem
+                self._heard.tell(Link(problem))
+            seen = problem

@@ -18,7 +18,7 @@ from knative_lambda.reconcile.settings import ReconcileSettings
 from knative_lambda.resources.images import Registries
 from knative_lambda.resources.kaniko_job import BuildSettings
 from knative_lambda.runtimes import catalog
-from knative_lambda.settings import Settings
+from knative_lambda.settings import Settings, SettingsError
 from knative_lambda.sources.base import Sources
 from knative_lambda.sources.dial import DialPolicy
 from knative_lambda.sources.resolver import SourceResolver
@@ -37,11 +37,14 @@ async def cluster(settings: Settings, *, clock: Clock, before_write: Callable[[K
 
 
 def bus(settings: Settings, *, clock: Clock) -> Bus:
-    """RabbitMQ, or nobody."""
+    """RabbitMQ, or nobody. Raises SettingsError for an address that is none."""
     if settings.rabbitmq is None or settings.events == "none":
         return NoBus()
     options = Options(url=settings.rabbitmq.get_secret_value(), exchange=settings.exchange)
-    return RabbitMQBus(options, clock=clock)
+    try:
+        return RabbitMQBus(options, clock=clock)
+    except ValueError as error:
+        raise SettingsError(f"rabbitmq: {error}") from error
 
 
 def reconcile_settings(settings: Settings) -> ReconcileSettings:

@@ -11,7 +11,7 @@ import pytest
 from knative_lambda.api.events import Event
 from knative_lambda.api.meta import ANNOTATION_REVISION, Key
 from knative_lambda.cli import dev
-from knative_lambda.cli.board import Row, row, told, told_delivery
+from knative_lambda.cli.board import Row, row, told, told_delivery, told_link
 from knative_lambda.cli.screens import JsonLines, Lines, LiveTable
 from knative_lambda.local.messaging.delivery import Notice, What
 
@@ -73,11 +73,17 @@ def test_lifecycle_event_is_told_with_its_error() -> None:
     assert told(lifecycle(function_name="hello", phase="Ready")) == "build.failed hello Ready"
 
 
+def test_rabbitmq_that_is_away_is_told_with_what_goes_on_and_what_waits() -> None:
+    assert told_link("RabbitMQ is away") == "lifecycle events wait, functions go on: RabbitMQ is away"
+    assert told_link("") == "lifecycle events go out again"
+
+
 def test_lines_cannot_talk_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Lines().function(Row(HELLO, "Failed", "\x1b[2Jgone\nhello: Ready", "01234567", ""))
+    Lines().link("\x1b[2Jaway")
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert shown.count("\n") == 1
+    assert shown.count("\n") == 2
 
 
 def test_every_json_line_is_an_object_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,9 +93,13 @@ def test_every_json_line_is_an_object_of_its_own(capsys: pytest.CaptureFixture[s
     display.event(lifecycle(function_name="hello"))
     display.delivery(Notice(What.DEAD, BROKER, "order.placed", "7", HELLO, 500, 6))
     display.problem("function.yaml:3: unknown runtime")
+    display.link("RabbitMQ is away")
+    display.link("")
     display.gone(HELLO)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["kind"] for line in lines] == ["begin", "function", "event", "delivery", "problem", "deleted"]
+    kinds = ["begin", "function", "event", "delivery", "problem", "link", "link", "deleted"]
+    assert [line["kind"] for line in lines] == kinds
+    assert [(line["connected"], line["message"]) for line in lines[5:7]] == [(False, "RabbitMQ is away"), (True, "")]
     assert (lines[3]["what"], lines[3]["function"], lines[3]["status"]) == ("dead", "default/hello", 500)
     assert all(datetime.fromisoformat(line["time"]) for line in lines)
 
@@ -100,8 +110,10 @@ def test_table_has_a_row_per_function_with_its_processes(capsys: pytest.CaptureF
     with table.drawn():
         table.begin("http://127.0.0.1:8080", "functions")
         table.delivery(Notice(What.DELIVERED, BROKER, "order.placed", "7", HELLO, 200, 1))
+        table.link("RabbitMQ is away")
     shown = capsys.readouterr().out
     assert "order.placed 7: delivered to hello" in shown
+    assert "lifecycle events wait, functions go on: RabbitMQ is away" in shown
     for part in ("hello", "Ready", "01234567", " 3 ", "delivered order.placed"):
         assert part in shown
 

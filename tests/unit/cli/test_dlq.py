@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +25,12 @@ from knative_lambda.cli.replaying import Interruption, Outcome, Pace
 from knative_lambda.cli.target import Target, address
 from knative_lambda.cluster.base import Forbidden, Object
 from knative_lambda.cluster.memory import MemoryCluster
+from knative_lambda.events.dead_letters import Letter
 from knative_lambda.events.mailbox import MailboxError, Parked
+from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import ManualClock
+from knative_lambda.local import state
+from knative_lambda.resources import names
 from knative_lambda.settings import SettingsError
 from knative_lambda.wiring import dead_letters
 from tests.listening import Quiet, served
@@ -97,6 +104,69 @@ def test_place_must_name_a_function(place: str) -> None:
 def test_catch_all_and_functions_have_their_queues() -> None:
     assert letters.queue_of("catch-all") == "knative-lambda-dlq"
     assert letters.queue_of("shop/orders") == "knative-lambda-dlq.shop.orders"
+
+
+# ---- local mode's letters ----
+
+
+def parked(path: Path) -> None:
+    """One letter, as local mode leaves it."""
+    function = Key("shop", "orders")
+
+    async def park() -> None:
+        letters = SqliteLetters(path)
+        await letters.ensure(function)
+        assert await letters.park(Letter("l-1", names.dead_letter_key(function), b"{}", headers={"ce-id": "e-1"}))
+        await letters.close()
+
+    asyncio.run(park())
+
+
+def test_letters_of_a_local_mode_that_has_ended_are_listed_shown_and_removed(terminal: Terminal) -> None:
+    parked(terminal.here / "state" / "letters.db")
+    here = ("--state-dir", "state")
+    listed = terminal.run("dlq", "list", "shop/orders", *here)
+    assert (listed.code, listed.out.splitlines()[1].split()) == (0, ["shop/orders", "1"])
+    assert "ce-id: e-1" in terminal.run("dlq", "show", "shop/orders", *here).out
+    purged = terminal.run("dlq", "purge", "shop/orders", "--yes", *here)
+    assert (purged.code, purged.out) == (0, "1 removed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("list",), "no local mode runs with the state folder state"),
+        (("replay", "shop/orders"), "no local mode runs with the state folder state"),
+        (("show", "shop/gone"), "shop/gone has no dead-letter queue: no trigger of such a function was ever here"),
+        (("purge", "shop/gone", "--yes"), "no trigger of such a function was ever here (state/letters.db)"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_local_mode_that_has_ended_is_told_in_its_words(
+    terminal: Terminal, arguments: tuple[str, ...], told: str
+) -> None:
+    parked(terminal.here / "state" / "letters.db")
+    ended = terminal.run("dlq", *arguments, "--state-dir", "state")
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+    assert "virtual host" not in ended.err
+
+
+def test_who_asks_rabbitmq_while_a_local_mode_runs_is_told_of_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("KN_LAMBDA_RABBITMQ", AWAY[1])
+    aside = "for the local mode that runs give --local"
+    assert aside not in terminal.run("dlq", "list").err
+    folder = state.default_state("shop")
+    held = state.hold(folder)
+    parked(state.letters(folder))
+    (folder / state.KUBECONFIG).touch()
+    try:
+        assert aside in terminal.run("dlq", "list").err
+        assert "ce-id: e-1" in terminal.run("dlq", "show", "shop/orders", "--local").out
+    finally:
+        os.close(held)
 
 
 # ---- what is shown ----

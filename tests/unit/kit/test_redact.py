@@ -15,6 +15,7 @@ SECRET = "hunter2hunter2hunter2"
         f"cannot clone https://me:{SECRET}@git.example.com/x.git",
         f"cannot clone https://{SECRET}@git.example.com/x.git",
         f"amqp://user:{SECRET}@mq:5672/ refused",
+        f"amqp://user:password{SECRET}@mq:5672/ refused",
         f"Authorization: Bearer {SECRET}",
         f"authorization=Basic {SECRET}",
         f"X-Hub-Signature-256: sha256={SECRET}",
@@ -48,6 +49,7 @@ def test_a_secret_is_masked(message: str) -> None:
         "me@example.com pushed",
         "the token ends",
         "3 of 5 functions are Ready",
+        "write amqp://user:password@host:5672/vhost",
     ],
 )
 def test_ordinary_words_stay(message: str) -> None:
