@@ -303,20 +303,24 @@ async def test_the_shell_completes_names_of_functions(mode: Mode) -> None:
     assert await asyncio.to_thread(mode.complete, "describe --kubeconfig missing he") == []
 
 
-def test_a_function_that_is_begun_runs_and_answers_and_its_logs_are_found(tmp_path: Path, terminal: Terminal) -> None:
+def test_functions_that_are_begun_run_and_answer_and_their_logs_are_found(tmp_path: Path, terminal: Terminal) -> None:
     assert terminal.run("init", "functions/hello").code == 0
-    (tmp_path / "functions/hello/main.py").write_text(
-        "def handler(event):\n    print('called')\n    return {'ok': True}\n"
-    )
+    assert terminal.run("init", "functions/thumbs", "--runtime", "nodejs").code == 0
+    assert terminal.run("validate", ".").out == "2 functions valid, 0 findings\n"
+    main = tmp_path / "functions/hello/main.py"
+    main.write_text(main.read_text() + "\n\nprint('loaded')\n")
     with Dev(tmp_path / "functions", tmp_path / "state") as dev:
-        dev.ready("hello")
         here = ("--state-dir", str(dev.state))
-        assert terminal.run("list", *here, "-o", "json").json[0]["ready"] == "True"
-        replied = terminal.run("invoke", "hello", *here, "--data", "{}")
-        assert (replied.code, json.loads(replied.out)) == (0, {"ok": True})
-        assert replied.err.startswith("200 OK, ")
+        for name in ("hello", "thumbs"):
+            dev.ready(name)
+            replied = terminal.run("invoke", name, *here, "--data", "{}")
+            assert (replied.code, json.loads(replied.out)) == (0, {"message": f"Hello from {name}"})
+            assert replied.err.startswith("200 OK, ")
+            as_event = terminal.run("invoke", name, *here, "--type", "com.example.thing", "--data", "{}")
+            assert (as_event.code, json.loads(as_event.out)) == (0, {"message": f"Hello from {name}"})
+        assert [one["ready"] for one in terminal.run("list", *here, "-o", "json").json] == ["True", "True"]
         printed = terminal.run("logs", "hello", *here)
-        assert "called" in printed.out.splitlines()
+        assert "loaded" in printed.out.splitlines()
         built = terminal.run("logs", "hello", "--build", *here)
         assert built.err.startswith("==> hello-")
         assert "made sha256:" in built.out

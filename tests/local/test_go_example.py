@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from knative_lambda.cli import app
 from tests.local.dev_process import Dev
 from tests.testbed.fixtures import give_up
 
@@ -27,8 +28,11 @@ def examples(tmp_path: Path) -> Path:
 def test_function_in_go_answers_and_a_save_changes_what_it_says(examples: Path, tmp_path: Path) -> None:
     if shutil.which("go") is None:
         give_up("Go is not installed: the example in Go is not run")
+    assert app.run(["init", str(examples / "functions" / "begun"), "--runtime", "go"], program="kn-lambda") == 0
     with Dev(examples, tmp_path / "state") as dev:
         dev.ready("hello-go", seconds=COMPILING)
+        dev.ready("begun")
+        assert dev.get("begun").json() == {"message": "Hello from begun"}
         assert dev.get("hello-go").text == "Hello from Go\n"
         code = examples / "functions" / "hello-go" / "main.go"
         saved = dev.now()

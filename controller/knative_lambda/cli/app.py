@@ -76,7 +76,8 @@ def root(
     kn-lambda validate .                     every function of this repository
     kn-lambda render functions/hello         what would be made of one
     kn-lambda diff functions -n shop         what would change in a cluster
-    kn-lambda list                           what is there; also describe, invoke, logs -f, events -f
+    kn-lambda list                           what is there; also describe, invoke,
+                                             logs -f, events -f
     kn-lambda schemas --crds | kubectl apply --server-side -f -
     kn-lambda COMMAND --help                 more, with examples
 

@@ -39,7 +39,7 @@ def build_context(
 
     \b
     BUILD_REQUEST=... kn-lambda build-context
-    kn-lambda build-context --request "$BUILD_REQUEST" --into build --termination-log reason
+    kn-lambda build-context --request "$BUILD_REQUEST" --termination-log reason
 
     Exit codes: 0 done, 1 trouble that may pass (the Job tries again), 2 wrong usage, 65 a source that a person must
     mend (the Job fails at once).

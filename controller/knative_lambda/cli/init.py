@@ -40,9 +40,9 @@ def init(
     schemas/function.schema.json; elsewhere beside function.yaml.
 
     \b
-    kn-lambda init functions/hello                      a Python function named hello
+    kn-lambda init functions/hello           a Python function named hello
     kn-lambda init functions/thumbs --runtime nodejs
-    kn-lambda init . --name orders                      here, under another name than the directory's
+    kn-lambda init . --name orders           here, not named after the directory
 
     Exit codes: 0 written, 2 a file is there already, or the name is none.
     """

@@ -57,7 +57,7 @@ def invoke(
 
     \b
     kn-lambda invoke hello --data '{"name": "you"}'
-    kn-lambda invoke shop/orders --type com.example.order.placed --data '{"total": 3}'
+    kn-lambda invoke shop/orders --type com.example.placed --data '{"total": 3}'
     kn-lambda invoke thumbs --file photo.jpg > small.jpg
     cat big.json | kn-lambda invoke import --file - --timeout 300
     kn-lambda invoke hello --method GET --local -o json | jq .seconds

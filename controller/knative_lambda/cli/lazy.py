@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,21 @@ class Lazy:
         """The command itself, as the typer that is installed builds it."""
         found = getattr(importlib.import_module(self.module), self.function)
         if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
+            group = typer.main.get_command(found)
+            for one in (group, *getattr(group, "commands", {}).values()):
+                one.help = flowing(one.help)
+            return group
         alone = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
-        alone.command(name)(found)
+        alone.command(name, help=flowing(inspect.getdoc(found)))(found)
         return typer.main.get_command(alone)
+
+
+def flowing(text: str | None) -> str | None:
+    """Help whose paragraphs are one line each, for the terminal to break; those behind a `\\b` stay as written."""
+    if text is None:
+        return None
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one if one.startswith("\b") else one.replace("\n", " ") for one in paragraphs)
 
 
 class LazyGroup(TyperGroup):
@@ -38,6 +50,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        self.help = flowing(self.help)
         for name, lazy in self.table.items():
             self.add_command(TyperCommand(name, help=lazy.summary), name)
 

@@ -62,6 +62,28 @@ def test_every_command_teaches_by_example(terminal: Terminal, name: str) -> None
     assert f"kn-lambda {name}" in ended.out.split("Usage:", 1)[1].split("\n", 1)[1]
 
 
+@pytest.mark.parametrize("name", ["", *app.COMMANDS, "dlq list", "dlq show", "dlq replay", "dlq purge"])
+def test_help_fits_a_terminal_of_80_columns_and_is_not_broken_twice(
+    terminal: Terminal, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that was broken in the source and is broken again leaves a short one in the middle of a paragraph."""
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = _paragraphs(terminal.run(*name.split(), "--help").out)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = _paragraphs(terminal.run(*name.split(), "--help").out)
+    [examples] = [one for one in wide if any(line.startswith(" kn-lambda ") for line in one)]
+    assert examples in narrow, "an example does not fit"
+    for prose in (one for one in wide if one != examples):
+        assert all(len(line) > 150 for line in prose[:-1]), prose
+
+
+def _paragraphs(out: str) -> list[list[str]]:
+    """Of the text before the options; `\\b` makes an empty line of its own."""
+    text = out.partition("╭")[0]
+    blocks = "\n".join(line.rstrip() for line in text.splitlines()).split("\n\n")
+    return [block.strip("\n").splitlines() for block in blocks if block.strip()]
+
+
 @pytest.mark.parametrize("name", ["validate", "diff", "render", "schemas", "build-context"])
 def test_commands_that_can_find_something_document_their_exit_codes(terminal: Terminal, name: str) -> None:
     assert "Exit codes: 0 " in terminal.run(name, "--help").out
