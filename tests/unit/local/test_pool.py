@@ -306,6 +306,13 @@ async def test_a_person_decides_before_the_function_how_long_it_rests(
     assert table.pool.instances == []
 
 
+async def test_the_window_keeps_nothing_longer_than_a_person_wants(tmp_path: Path) -> None:
+    table = await Table(tmp_path, options=replace(OPTIONS, idle_seconds=1.0)).proven()
+    table.pool.give_back(await table.pool.lease())
+    await table.pass_time(1.0)
+    assert table.pool.instances == []
+
+
 async def test_the_least_number_is_kept_without_requests(tmp_path: Path) -> None:
     table = await Table(tmp_path, template=replace(TEMPLATE, scale=Scale(least=2, target=2))).proven()
     await table.pass_time(100)

@@ -73,7 +73,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[Instance]] = deque()
         self._running = 0
         self._coming: set[asyncio.Task[None]] = set()
-        self._window = Window(options.window_seconds)
+        self._window = Window(min(options.window_seconds, self._grace()))
         self._active = clock.monotonic()
         self._failures = 0
         self._not_before = 0.0

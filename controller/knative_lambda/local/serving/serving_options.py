@@ -21,7 +21,7 @@ class ServerOptions:
     idle_seconds: float | None = None
     """The same for all functions, whatever they say; None leaves it to them."""
     window_seconds: float = 10.0
-    """Instances that were needed within so many seconds are kept."""
+    """Instances that were needed within so many seconds are kept; never longer than the last one without a request."""
     start_seconds: float = 60.0
     """A process that does not listen after so long has failed."""
     wait_seconds: float = 60.0
