@@ -1,109 +1,47 @@
 """What a function's server costs: the cold first request and each further one, beside servers that do less.
 
 For each language the same empty answer comes from a bare server of the standard library, from functions-framework alone
-as its own command starts it, from our shim on it, and from what one would build instead of it. Servers of a round start
-one after the other, so that whatever else the machine does meets them alike; the first round only warms the caches.
+as its own command starts it, from our shim on it, and from what one would build instead of it; last, `kn-lambda dev` is
+asked, which scaled the function to zero before. Servers of a round start one after the other, so that whatever else the
+machine does meets them alike; the first round only warms the caches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from knative_lambda.api.function import Language
+from knative_lambda.runtimes import catalog
+from tests.benchmarks import contenders
+from tests.benchmarks.contenders import BARE, HANDLERS, OTHER, SHIM, Program
 from tests.benchmarks.table import Figure
-from tests.contract import functions
-from tests.contract.functions import Installed, NotInstallable
+from tests.contract.functions import NotInstallable
+from tests.local.dev_process import Dev
 from tests.testbed import processes
 
 GOAL = 1.3
 CONNECTIONS = 8
 REQUESTS = 2000
-BARE, FRAMEWORK, SHIM, OTHER = "bare server", "functions-framework alone", "shim", "alternative"
-
-HANDLERS = {
-    Language.PYTHON: "def handler(request):\n    return 'hello'\n",
-    Language.NODEJS: "exports.handler = () => 'hello';\n",
-}
-PLAIN = {
-    Language.PYTHON: HANDLERS[Language.PYTHON],
-    Language.NODEJS: "exports.handler = (request, response) => response.send('hello');\n",
-}
-BARE_CODE = {
-    Language.PYTHON: """
-import os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-    def log_message(self, *_):
-        pass
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-""",
-    Language.NODEJS: """
-require('node:http').createServer((request, response) => response.end('hello')).listen(process.env.PORT, '127.0.0.1');
-""",
-}
-OTHER_NAME = {
-    Language.PYTHON: "http.server with the requests of Werkzeug and the events of the CloudEvents SDK, no Flask",
-    Language.NODEJS: "express without the framework",
-}
-OTHER_CODE = {
-    Language.PYTHON: """
-import os
-from http.server import ThreadingHTTPServer
-from cloudevents.http import from_http
-from werkzeug.wrappers import Request, Response
-from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
-class Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    def do_GET(self):
-        environ = self.get_environ() | {"wsgi.input": self.rfile, "wsgi.url_scheme": "http"}
-        request = Request(environ)
-        answer = Response("hello" if request.path else "")
-        self.send_response(answer.status_code)
-        for name, value in answer.headers:
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.get_data())
-    def handle(self):
-        super(WSGIRequestHandler, self).handle()
-    def log_message(self, *_):
-        pass
-class Server(ThreadingHTTPServer):
-    base_environ = {}
-Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-""",
-    Language.NODEJS: """
-const app = require('express')();
-app.disable('x-powered-by').set('etag', false);
-app.all('/{*splat}', (request, response) => response.send('hello'));
-app.listen(process.env.PORT, '127.0.0.1');
-""",
-}
+IDLE_SECONDS = "1"
+"""Until local mode ends a function that nobody calls."""
 
 
 @dataclass
 class Contender:
     """One way to serve the same function."""
 
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
+    program: Program
     cold: list[float] = field(default_factory=list)
     """Milliseconds from the start of the process to the whole first answer."""
     work: list[float] = field(default_factory=list)
@@ -116,71 +54,80 @@ class Contender:
     """MiB of all its processes after that, pages that they share counted once."""
 
 
+@dataclass(frozen=True)
+class LocalMode:
+    """`kn-lambda dev` with one function per language, which nobody calls but we."""
+
+    dev: Dev
+
+    def program(self, language: Language) -> Path:
+        """What runs as that function."""
+        self.cold(language)
+        return Path(self._processes()[0].exe())
+
+    def cold(self, language: Language) -> float:
+        """Milliseconds of a request when no process is there."""
+        processes.wait_until(lambda: not self._processes(), what="scale to zero", timeout=30)
+        began = time.perf_counter()
+        self._ask(language)
+        return (time.perf_counter() - began) * 1000
+
+    def _ask(self, language: Language) -> None:
+        port = int(self.dev.url.rpartition(":")[2])
+        _asked(http.client.HTTPConnection("127.0.0.1", port, timeout=20), f"/fn/default/{language.value}")
+
+    def _processes(self) -> list[psutil.Process]:
+        return psutil.Process(self.dev.process.pid).children(recursive=True)
+
+
 def run(count: int) -> list[Figure]:
     """`count` rounds."""
-    figures = []
-    for language in functions.LANGUAGES:
-        try:
-            installed = functions.install(language)
-        except NotInstallable as reason:
-            figures.append(Figure(f"{language.value}: not measured", str(reason)))
-            continue
-        with processes.Run.begin("functions") as bed:
-            contenders = _contenders(installed, bed)
-            _race(contenders, bed, count)
-        figures += _told(language, contenders)
-    return figures
+    with processes.Run.begin("functions") as bed, _local_mode(bed) as local:
+        return [figure for language in Language for figure in _measured(language, bed, local, count)]
 
 
-def _contenders(installed: Installed, bed: processes.Run) -> list[Contender]:
-    language, root = installed.language, bed.directory(installed.language.value)
-    installed.lay_out(root / "app", {installed.code_file: HANDLERS[language]})
-    environment = installed.environment(root, 0)
-    programs = {BARE: BARE_CODE[language], OTHER: OTHER_CODE[language], FRAMEWORK: PLAIN[language]}
-    files = {
-        name: _written(root / name.replace(" ", "-") / installed.code_file, code) for name, code in programs.items()
-    }
-    if language is Language.NODEJS:
-        for file in files.values():
-            (file.parent / "node_modules").symlink_to(installed.folder / "node_modules")
-    start = [functions.bare_python(), "-s"] if language is Language.PYTHON else ["node"]
-    commands = {
-        BARE: [*start, str(files[BARE])],
-        FRAMEWORK: [*start, *_frameworks(installed, files[FRAMEWORK])],
-        SHIM: installed.command(root / "app"),
-        OTHER: [*start, str(files[OTHER])],
-    }
-    return [Contender(name, command, environment) for name, command in commands.items()]
+@contextlib.contextmanager
+def _local_mode(bed: processes.Run) -> Iterator[LocalMode]:
+    place, languages = bed.directory("functions"), contenders.installed_languages()
+    for language in languages:
+        folder = place / language.value
+        folder.mkdir()
+        (folder / "function.yaml").write_text(f"spec:\n  runtime: {{language: {language.value}}}\n")
+        (folder / catalog.RUNTIMES[language].code_file).write_text(HANDLERS[language])
+    with Dev(place, bed.directory("state"), "--idle", IDLE_SECONDS) as dev:
+        for language in languages:
+            dev.ready(language.value, seconds=300)
+        yield LocalMode(dev)
+        dev.stop()
 
 
-def _frameworks(installed: Installed, file: Path) -> list[str]:
-    """As its own manual has it."""
-    if installed.language is Language.PYTHON:
-        return ["-m", "functions_framework", f"--source={file}", "--target=handler"]
-    main = installed.folder / "node_modules/@google-cloud/functions-framework/build/src/main.js"
-    return [str(main), f"--source={file.parent}", "--target=handler"]
-
-
-def _written(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    return path
-
-
-def _race(contenders: Sequence[Contender], bed: processes.Run, count: int) -> None:
+def _measured(language: Language, bed: processes.Run, local: LocalMode, count: int) -> list[Figure]:
+    if language not in contenders.installed_languages():
+        return [Figure(f"{language.value}: not measured", "it is not installed")]
+    try:
+        found = contenders.programs(language, bed, local.program(language))
+    except NotInstallable as reason:
+        return [Figure(f"{language.value}: not measured", str(reason))]
+    racing, through = [Contender(program) for program in found], []
     for number in range(count + 1):
-        for contender in contenders:
-            milliseconds, work = _once(contender, bed, measured=number == count)
-            if number:
-                contender.cold.append(milliseconds)
-                contender.work.append(work)
+        for contender in racing:
+            _race(contender, bed, first=number == 0, last=number == count)
+        through.append(local.cold(language))
+    return _told(language, racing, through[1:])
+
+
+def _race(contender: Contender, bed: processes.Run, *, first: bool, last: bool) -> None:
+    milliseconds, work = _once(contender, bed, measured=last)
+    if not first:
+        contender.cold.append(milliseconds)
+        contender.work.append(work)
 
 
 def _once(contender: Contender, bed: processes.Run, *, measured: bool) -> tuple[float, float]:
     """Milliseconds to the first answer, and of processor time; `measured` takes the further requests, too."""
     port = processes.free_port()
     began = time.perf_counter()
-    server = bed.start("server", contender.command, env={**contender.environment, "PORT": str(port)})
+    server = bed.start("server", contender.program.command, env={**contender.program.environment, "PORT": str(port)})
     try:
         _first(server, port)
         milliseconds = (time.perf_counter() - began) * 1000
@@ -200,14 +147,14 @@ def _first(server: processes.Server, port: int) -> None:
             _asked(http.client.HTTPConnection("127.0.0.1", port, timeout=20))
         except ConnectionRefusedError:
             if not server.running:
-                raise RuntimeError(server.tail()) from None
-            time.sleep(0.002)
+                raise RuntimeError(f"{server.name} ended: {server.tail()}") from None
+            time.sleep(0.0005)
         else:
             return
 
 
-def _asked(connection: http.client.HTTPConnection) -> None:
-    connection.request("GET", "/")
+def _asked(connection: http.client.HTTPConnection, path: str = "/") -> None:
+    connection.request("GET", path)
     response = connection.getresponse()
     if (response.status, response.read()) != (200, b"hello"):
         raise RuntimeError(f"answered {response.status}")
@@ -258,21 +205,29 @@ def _memory(leader: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) // 1024
 
 
-def _told(language: Language, contenders: Sequence[Contender]) -> list[Figure]:
-    by_name = {contender.name: contender for contender in contenders}
-    ratio = _median(by_name[SHIM].cold) / _median(by_name[BARE].cold)
+def _told(language: Language, racing: Sequence[Contender], through: Sequence[float]) -> list[Figure]:
+    by_name = {contender.program.name: contender for contender in racing}
+    bare = by_name[BARE]
+    ratio = _median(by_name[SHIM].cold) / _median(bare.cold)
     title = f"{language.value}: cold first request, shim beside a bare server"
     goal = Figure(title, f"{ratio:.1f}x", f"<= {GOAL}x", ratio <= GOAL)
-    return [goal, *(_figure(language, contender, by_name[BARE]) for contender in contenders)]
+    local = Figure(f"{language.value}, shim in local mode, scaled to zero before", _cold(through, bare))
+    return [goal, *(_figure(language, contender, bare) for contender in racing), local]
 
 
 def _figure(language: Language, contender: Contender, bare: Contender) -> Figure:
-    name = f"{contender.name} ({OTHER_NAME[language]})" if contender.name == OTHER else contender.name
-    ratio = _median(contender.cold) / _median(bare.cold)
-    cold = f"{_median(contender.cold):.0f} ms ({min(contender.cold):.0f} at best, {ratio:.1f}x bare)"
+    name = contender.program.name
+    told = f"{name} ({contenders.OTHER_NAME[language]})" if name == OTHER else name
     work = f"{_median(contender.work):.0f} ms of processor"
     further = f"{_median(contender.warm):.2f} ms a further one, {contender.rate:.0f}/s on {CONNECTIONS} connections"
-    return Figure(f"{language.value}, {name}", f"{cold}, {work}; {further}; {contender.memory} MiB")
+    return Figure(
+        f"{language.value}, {told}", f"{_cold(contender.cold, bare)}, {work}; {further}; {contender.memory} MiB"
+    )
+
+
+def _cold(milliseconds: Sequence[float], bare: Contender) -> str:
+    middle = _median(milliseconds)
+    return f"{middle:.0f} ms ({min(milliseconds):.0f} at best, {middle / _median(bare.cold):.1f}x bare)"
 
 
 def _median(numbers: Sequence[float]) -> float:
