@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import io
 import socket
 import sys
@@ -94,7 +95,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Children that leave the group, the environment, or both."""
         sleep = ["sleep", "600"]
         children = [
-            subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True), subprocess.Popen(sleep, env={})
+            subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True), subprocess.Popen(sleep, env={}),
+            subprocess.Popen(sleep, start_new_session=True, env={}),
         ]
         return [child.pid for child in children]
 
@@ -118,6 +120,34 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(os.path.join(os.environ["TMPDIR"], "big"), "wb") as file:
             file.write(b"0" * int(argument))
         return "written"
+
+    def fill(self, argument, body):
+        for number in range(int(argument)):
+            with open(os.path.join(os.environ["TMPDIR"], str(number)), "wb") as file:
+                file.write(b"0" * (1 << 20))
+        return "filled"
+
+    def try_to(self, argument, body):
+        """What becomes of an attempt: 'done', or the error."""
+        attempts = {
+            "write_beside_the_code": lambda: open(os.path.join(os.path.dirname(__file__), "more"), "w"),
+            "delete_the_code": lambda: os.remove(__file__),
+            "write_into_tmpdir": lambda: open(os.path.join(os.environ["TMPDIR"], "more"), "w"),
+            "move_from_home_to_tmpdir": lambda: (
+                open(os.path.join(os.environ["HOME"], "moved"), "w"),
+                os.rename(os.path.join(os.environ["HOME"], "moved"), os.path.join(os.environ["TMPDIR"], "moved")),
+            ),
+            "write_into_tmp": lambda: __import__("tempfile").TemporaryFile(dir="/tmp"),
+            "write_to_null": lambda: open("/dev/null", "w"),
+            "write_to_stdout": lambda: open("/dev/stdout", "w"),
+            "read_the_servers_environment": lambda: open(f"/proc/{os.getppid()}/environ").read(),
+            "end_the_server": lambda: os.kill(os.getppid(), 0),
+        }
+        try:
+            attempts[argument]()
+        except OSError as error:
+            return str(error)
+        return "done"
 
     def garbage(self, argument, body):
         self.wfile.write(b"this is no HTTP\\\\r\\\\n\\\\r\\\\n")
@@ -251,6 +281,13 @@ async def until(look: Callable[[], Any], *, seconds: float = 20.0) -> Any:
             return found
         assert asyncio.get_running_loop().time() < deadline, f"{look.__qualname__} gave nothing within {seconds:g} s"
         await asyncio.sleep(0.02)
+
+
+def can_confine() -> bool:
+    """Whether Linux has Landlock here: it tells which version of it."""
+    ask_version = 1
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    return sys.platform.startswith("linux") and call(444, None, ctypes.c_size_t(0), ctypes.c_uint32(ask_version)) > 0
 
 
 def condition(found: Object, kind: str) -> Object:

@@ -19,10 +19,12 @@ import pytest
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
 from knative_lambda.local.building.images import LocalImage
+from knative_lambda.local.serving import proc, revisions
+from knative_lambda.local.serving.instance import Revision, Starter
 from knative_lambda.local.serving.limits import DATA_ROOM
 from knative_lambda.local.serving.server import ProcessServer, Replicas
 from knative_lambda.resources import observed
-from tests.local.stage import NAMESPACE, QUICK, Stage, alive, condition, staged, until
+from tests.local.stage import NAMESPACE, QUICK, Stage, alive, can_confine, condition, service, staged, until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are read from /proc")
 
@@ -148,6 +150,7 @@ async def test_the_old_revision_goes_on_while_the_new_one_fails(stage: Stage) ->
     assert condition(found, "RoutesReady")["status"] == "True"
     assert found["status"]["latestReadyRevisionName"] == "hello-00001"
     assert (await stage.ask("hello")).body == b"good"
+    assert stage.server.images() == {stage.image(), broken}, "what runs must not be deleted to make room"
     await stage.apply("hello", env={"WORD": "mended"})
     await stage.settled("hello")
     assert (await stage.ask("hello")).body == b"mended"
@@ -292,6 +295,45 @@ async def test_much_output_does_not_fill_the_disk(stage: Stage) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) <= stage.options.log_bytes
 
 
+async def test_many_files_together_do_not_fill_the_disk(stage: Stage) -> None:
+    """The system limits each of them; the Service's temporary folder has a limit for all, which is 8 MiB here."""
+    await stage.apply("hello")
+    await stage.settled("hello")
+    assert (await stage.ask("hello", "/fill?7")).status == 200
+    folder = Path(orjson.loads((await stage.ask("hello", "/env")).body)["HOME"]).parent
+    await stage.ask("hello", "/fill?20")
+    await until(lambda: "Evicted: has " in stage.logs("hello"))
+    assert "in HOME and TMPDIR, its limit is 8 MiB" in stage.logs("hello")
+    await until(lambda: not folder.exists())
+    await until(lambda: serves(stage))
+
+
+@pytest.mark.skipif(not can_confine(), reason="this system has no Landlock: rights on files are all that holds")
+async def test_a_function_writes_nowhere_but_in_its_own_folder_and_in_what_is_everybodys() -> None:
+    """Not below /tmp, where everybody may write."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        async with staged(folder) as stage:
+            await stage.apply("hello")
+            await stage.settled("hello")
+
+            async def tried(attempt: str) -> str:
+                return str(orjson.loads((await stage.ask("hello", f"/try_to?{attempt}")).body))
+
+            for allowed in (
+                "write_into_tmpdir", "move_from_home_to_tmpdir", "write_into_tmp", "write_to_null", "write_to_stdout"
+            ):  # fmt: skip
+                assert await tried(allowed) == "done", allowed
+            for refused in (
+                "write_beside_the_code", "delete_the_code", "read_the_servers_environment", "end_the_server"
+            ):  # fmt: skip
+                assert "ermi" in await tried(refused), refused  # Permission denied, Operation not permitted
+            assert [path.name for path in (folder / "images" / "program").iterdir()] == ["main.py"]
+    finally:
+        shutil.rmtree(folder)
+
+
 async def test_a_port_that_is_never_opened_is_told(tmp_path: Path) -> None:
     async with staged(tmp_path, replace(QUICK, start_seconds=0.5)) as stage:
         mute = stage.image("import time\nprint('I do not listen', flush=True)\ntime.sleep(600)\n", name="mute")
@@ -429,10 +471,12 @@ async def test_a_function_can_be_deleted_while_it_serves(stage: Stage) -> None:
     running = asyncio.create_task(stage.ask("hello", "/sleep?0.5"))
     await asyncio.sleep(0.1)
     await stage.delete("hello")
+    assert stage.server.images() == {stage.image()}
     await until(lambda: not stage.server.replicas(HELLO).running)
     assert (await stage.ask("hello")).status == 404
     assert (await running).status == 200
     await until(lambda: not alive(pid))
+    await until(lambda: stage.server.images() == set())
 
 
 async def test_a_function_that_comes_again_is_another_one(stage: Stage) -> None:
@@ -445,6 +489,19 @@ async def test_a_function_that_comes_again_is_another_one(stage: Stage) -> None:
 
 
 # ---- the end of the server ----
+
+
+async def test_a_start_that_is_given_up_at_any_moment_leaves_neither_process_nor_folder(stage: Stage) -> None:
+    starter = Starter(stage.cluster, stage.images.get, state=stage.folder / "other", options=stage.options)
+    template = revisions.parse(service("hello", stage.image()))
+    for attempt in range(60):
+        starting = asyncio.create_task(starter.start(Revision(HELLO, "hello-00001", template)))
+        await asyncio.sleep(attempt * 0.0001)
+        starting.cancel()
+        await asyncio.wait({starting})
+        assert starting.cancelled()
+        assert list((stage.folder / "other" / "instances").glob("*")) == []
+    assert not [one for one in proc.everything() if proc.home_of(one.pid).startswith(str(stage.folder / "other"))]
 
 
 async def test_a_second_server_of_the_same_state_is_refused(stage: Stage) -> None:

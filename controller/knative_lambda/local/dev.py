@@ -197,10 +197,12 @@ class _Players:
         options = here.options
         self.images = ImageStore(options.state / "images", limit_bytes=options.image_bytes)
         policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
-        self.builder = HostBuilder(cluster, self.images, clock=clock, state=logs, policy=policy)
         asked = ServerOptions(host=options.host, port=here.port, idle_seconds=options.idle_seconds)
         folder = state.processes(options.state)
         self.server = ProcessServer(cluster, self.images.find, clock=clock, state=folder, options=asked)
+        self.builder = HostBuilder(
+            cluster, self.images, clock=clock, state=logs, policy=policy, in_use=self.server.images
+        )
         self.broker = LocalBroker(
             cluster,
             self.server.call,

@@ -43,7 +43,9 @@ from tests.gen import Raw
 class World:
     """A cluster with a host builder in it."""
 
-    def __init__(self, folder: Path, *, limit: int = 10_000_000, allowed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, limit: int = 10_000_000, allowed: Sequence[str] = (), running: Sequence[str] = ()
+    ) -> None:
         self.clock = SystemClock()
         self.cluster = MemoryCluster(clock=self.clock, kinds=(kinds.SERVICE,))
         self.toolchain = MemoryToolchain()
@@ -55,6 +57,7 @@ class World:
             state=folder / "builds",
             policy=DialPolicy(allowed),
             toolchains=lambda environment: {Language.PYTHON: self.toolchain, Language.NODEJS: self.toolchain},
+            in_use=lambda: running,
         )
 
     @asynccontextmanager
@@ -305,6 +308,17 @@ async def test_images_that_services_run_stay_when_there_is_no_room(tmp_path: Pat
     world = World(tmp_path, limit=0)
     async with world.running():
         await world.cluster.apply(kinds.SERVICE, gen.service_manifest(fn, f"registry/kept@{kept}"))
+        await world.digest(await world.ask(other("next")))
+        await until(lambda: evicted_all_but(world, tmp_path, kept))
+
+
+async def test_image_of_a_revision_that_no_service_names_any_more_stays_while_it_runs(tmp_path: Path) -> None:
+    """The newest revision fails, so the one before it goes on."""
+    before = World(tmp_path)
+    async with before.running():
+        kept = await before.digest(await before.ask(gen.lambda_function("kept")))
+    world = World(tmp_path, limit=0, running=[f"registry/kept@{kept}"])
+    async with world.running():
         await world.digest(await world.ask(other("next")))
         await until(lambda: evicted_all_but(world, tmp_path, kept))
 

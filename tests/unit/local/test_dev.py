@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
 from knative_lambda import settings
+from knative_lambda.cluster.memory import MemoryCluster
+from knative_lambda.events.sqlite_letters import SqliteLetters
+from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local import dev
+from knative_lambda.local.heard import Heard
+from knative_lambda.local.origin import Origin
+from knative_lambda.machinery.process import Service
 
 
 def test_environment_of_a_controller_does_not_bear_on_local_mode(
@@ -32,3 +40,16 @@ def test_second_local_mode_on_a_folder_is_told_what_to_do(tmp_path: Path) -> Non
         pass
     with dev._alone(tmp_path):
         assert (tmp_path / "lock").exists()
+
+
+async def test_what_the_server_runs_is_what_the_builder_may_not_delete(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        options = dev.Options(".", tmp_path)
+        here = dev._ClusterHere(options, Origin("functions"), sock, lambda _: Service("screen", asyncio.Event().wait))
+        letters = SqliteLetters(tmp_path / "letters.db", clock=SystemClock())
+        found = dev._settings(options, here.url)
+        cluster = MemoryCluster(clock=SystemClock())
+        players = dev._Players(here, found, cluster, letters, Heard(), clock=SystemClock())
+        assert players.builder._in_use == players.server.images
+        players.images.close()
+        await letters.close()

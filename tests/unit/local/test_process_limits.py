@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,7 +105,7 @@ def test_only_what_was_written_down_or_has_our_home_is_ended(tmp_path: Path) -> 
         sleeping(HOME=str(folder / "two" / "home")) as at_home,
         sleeping(HOME=str(tmp_path)) as stranger,
     ):
-        processes.record(folder / "one", recorded.pid)
+        processes.record(folder / "one", recorded.pid, Limits(0, 0, 0))
         assert processes.end_left_over(folder) == 2
         assert list(folder.iterdir()) == []
         assert proc.look(stranger.pid) is not None
@@ -111,11 +114,58 @@ def test_only_what_was_written_down_or_has_our_home_is_ended(tmp_path: Path) -> 
 
 
 @LINUX
+def test_a_child_with_a_session_and_an_environment_of_its_own_is_known_by_its_mark(tmp_path: Path) -> None:
+    folder = tmp_path / "instances"
+    (folder / "one").mkdir(parents=True)
+    bounds = Limits(memory=0, scratch=1 << 20, tasks=100_000, mark=4242)
+
+    def under(limits: Limits) -> subprocess.Popen[bytes]:
+        order = Launch(("sleep", "60"), {}, tmp_path, limits)
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LAUNCHER)], stdin=subprocess.PIPE, start_new_session=True, env={}
+        )
+        assert child.stdin is not None
+        child.stdin.write("\0".join(processes.orders(order, parent=os.getpid())).encode())
+        child.stdin.close()
+        wait_until(lambda: proc.bounds(child.pid) == limits.signs)
+        return child
+
+    with sleeping() as recorded:
+        processes.record(folder / "one", recorded.pid, bounds)
+        with under(bounds) as ours, under(replace(bounds, mark=4243)) as of_another, sleeping() as stranger:
+            assert processes.end_left_over(folder) == 2
+            assert proc.look(of_another.pid) is not None
+            assert proc.look(stranger.pid) is not None
+            of_another.kill()
+            stranger.kill()
+    assert recorded.returncode == ours.returncode == -9
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@LINUX
+def test_a_record_of_an_older_version_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with sleeping() as recorded:
+        processes.record(tmp_path / "one", recorded.pid, Limits(0, 0, 0))
+        path = tmp_path / "one" / processes.RECORD
+        read = json.loads(path.read_text())
+        kept = {name: read[name] for name in ("pid", "started", "boot")}
+        path.write_text(json.dumps(kept))
+        assert processes.end_left_over(tmp_path) == 1
+
+
+@LINUX
 def test_a_pid_that_went_to_somebody_else_is_spared(tmp_path: Path) -> None:
     folder = tmp_path / "instances"
     (folder / "one").mkdir(parents=True)
     with sleeping() as stranger:
-        processes.record(folder / "one", stranger.pid)
+        processes.record(folder / "one", stranger.pid, Limits(0, 0, 0))
         path = folder / "one" / processes.RECORD
         kept = json.loads(path.read_text())
         for change in ({"started": kept["started"] - 1}, {"boot": "another"}):

@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -72,10 +72,16 @@ class HostBuilder:
         state: Path,
         policy: DialPolicy,
         toolchains: Callable[[Mapping[str, str]], Mapping[Language, Toolchain]] = machine.toolchains,
+        in_use: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """`state` is the folder of the logs; `toolchains` makes those of an installer's environment."""
+        """`state` is the folder of the logs; `toolchains` makes those of an installer's environment.
+
+        `in_use` gives references of images that run, whatever the Knative Services name: a revision may fail for days
+        while the one before it goes on.
+        """
         installers = toolchains(commands.cleaned(os.environ))
         self._images = images
+        self._in_use = in_use
         self._workshop = Workshop(images, installers, policy=policy, logs=state, clock=clock)
         self._cluster = cluster
         self._clock = clock
@@ -218,7 +224,7 @@ class HostBuilder:
             running = [image async for image in _images(self._cluster)]
         except KindNotInstalled:
             running = []
-        await asyncio.to_thread(self._images.evict, running)
+        await asyncio.to_thread(self._images.evict, [*running, *self._in_use()])
 
 
 async def _images(cluster: Cluster) -> AsyncIterator[str]:

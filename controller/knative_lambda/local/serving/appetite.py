@@ -6,12 +6,18 @@ is wide (see limits).
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from knative_lambda.local.serving import proc
 from knative_lambda.local.serving.limits import Limits
 from knative_lambda.local.serving.proc import Process
+
+FILES = 50_000
+"""Files of one instance; beyond, looking at them costs too much."""
+BLOCK = 512
 
 
 def verdicts(limits: Mapping[int, Limits]) -> dict[int, str]:
@@ -32,6 +38,44 @@ def _verdict(limits: Limits, members: Sequence[Process]) -> str:
     if limits.memory and memory > limits.memory:
         return f"OOMKilled: used {memory >> 20} MiB, its limit is {limits.memory >> 20} MiB"
     return ""
+
+
+def excess(folder: Path, limits: Limits, *, files: int = FILES) -> str:
+    """Why an instance must end for what it has written into its folder; empty when it need not. Blocks.
+
+    The limit of the system is for each file; this is for all of them together, as a kubelet has it.
+    """
+    size = count = 0
+    waiting = [str(folder)]
+    while waiting and count <= files and size <= limits.scratch:
+        for entry in _entries(waiting.pop()):
+            count += 1
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            else:
+                size += _size(entry)
+    if count > files:
+        return f"Evicted: has more than {files} files in HOME and TMPDIR"
+    if size > limits.scratch:
+        return f"Evicted: has {size >> 20} MiB in HOME and TMPDIR, its limit is {limits.scratch >> 20} MiB"
+    return ""
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """None of a folder that went meanwhile, or that cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        status = entry.stat(follow_symlinks=False)
+        return min(status.st_size, status.st_blocks * BLOCK)  # a file may have holes, a file system may give ahead
+    except OSError:
+        return 0
 
 
 def _memory(limits: Limits, members: Sequence[Process]) -> int:

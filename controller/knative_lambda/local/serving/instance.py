@@ -37,6 +37,8 @@ FAST_PROBES = 200
 TURN_SECONDS = 3.0
 """After so long a start holds up nobody else; most of its work is done, or never will be."""
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+SHARED = ("/tmp", "/dev")  # noqa: S108 - many programs name it, and in a pod it is the function's own
+"""Folders that are everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,14 @@ class Starter:
         launch = await self._launch(revision, image, place, values)
         output = self._log(revision, place.name)
         try:
-            await asyncio.to_thread(processes.make_folder, place.folder, user=place.user)
+            await _to_its_end(processes.make_folder, place.folder, user=place.user)
             child = await processes.spawn(launch, home=place.folder / "home", output=output.write)
         except OSError as error:
             raise StartFailed(f"Container failed with: it cannot be started: {error.strerror}") from error
         instance = Instance(place, child, output, launch.limits)
         self.running[child.pid] = instance
         try:
-            await asyncio.to_thread(processes.record, place.folder, child.pid)
+            await _to_its_end(processes.record, place.folder, child.pid, launch.limits)
             await self._prove(instance)
         except BaseException:
             await asyncio.shield(self._abandon(instance))
@@ -200,6 +202,7 @@ class Starter:
             folder=_working_folder(image.folder),
             limits=limits.of(revision.template, tasks=self._options.tasks, others=others),
             user=place.user,
+            writable=(str(place.folder / "home"), str(place.folder / "tmp"), *SHARED),
         )
 
     def _log(self, revision: Revision, name: str) -> InstanceLog:
@@ -261,6 +264,16 @@ async def _turn(turns: asyncio.Semaphore) -> AsyncIterator[None]:
     finally:
         timer.cancel()
         let_go()
+
+
+async def _to_its_end(work: Callable[..., None], *arguments: object, **named: object) -> None:
+    """In a thread, which cannot be cancelled: who is cancelled meanwhile goes on when it is over, and may clean up."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 async def _listens(port: int) -> None:

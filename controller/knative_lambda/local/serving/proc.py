@@ -87,6 +87,16 @@ def portion(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss_Anon:"))
 
 
+def bounds(pid: int) -> tuple[str, str]:
+    """Under which hard limits the process lives: bytes of one file, bytes of message queues. Empty when it is gone."""
+    try:
+        lines = (PROC / str(pid) / "limits").read_text().splitlines()
+    except OSError:
+        return "", ""
+    hard = {line[:26].rstrip(): line[26:].split()[1] for line in lines[1:]}
+    return hard.get("Max file size", ""), hard.get("Max msgqueue size", "")
+
+
 def home_of(pid: int) -> str:
     """HOME as the process was started with; empty when it cannot be read."""
     try:

@@ -1,8 +1,8 @@
 """Starts, ends and finds again the processes of functions. Called by instance, and by server at its start.
 
 Each instance is a session of its own, begun by launcher, with a folder of its own: HOME and TMPDIR in it, and a record
-of the process. Whatever the instance leaves behind is known by its session or by its HOME, so that it can be ended
-even after this program was killed.
+of the process. Whatever the instance leaves behind is known by its session, by its HOME or by its mark (see limits), so
+that it can be ended even after this program was killed.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Launch:
     limits: Limits
     user: int = 0
     """Whose rights it has; 0 leaves those of this process."""
+    writable: tuple[str, ...] = ()
+    """The only folders that it may write to, where the system can see to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,20 @@ class Record:
     pid: int
     started: int
     boot: str
+    scratch: int = 0
+    mark: int = 0
 
 
 class Child:
     """A running process and all that it starts."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: _Tap, home: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, output: _Tap, home: Path, limits: Limits) -> None:
         self.pid = process.pid
         self.exit_code: int | None = None
         self._process = process
         self._output = output
         self._home = str(home)
+        self._limits = limits
         self._watch = asyncio.create_task(self._reap(), name=f"process {self.pid}")
 
     async def wait(self) -> int:
@@ -90,8 +95,14 @@ class Child:
         if self.exit_code is None:
             self.strike()
             await self.wait()
-        session, home = self.pid, self._home
-        await asyncio.to_thread(proc.end_all, lambda one: one.session == session or proc.home_of(one.pid) == home)
+        await asyncio.to_thread(proc.end_all, self._is_ours)
+
+    def _is_ours(self, one: proc.Process) -> bool:
+        return (
+            one.session == self.pid
+            or proc.home_of(one.pid) == self._home
+            or (self._limits.mark > 0 and proc.bounds(one.pid) == self._limits.signs)
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         if self.exit_code is None:
@@ -161,7 +172,7 @@ async def spawn(launch: Launch, *, home: Path, output: Callable[[bytes], None]) 
         raise
     finally:
         os.close(writing)
-    child = Child(process, tap, home)
+    child = Child(process, tap, home, launch.limits)
     try:
         await _order(process, launch)
     except BaseException:
@@ -186,6 +197,8 @@ def orders(launch: Launch, *, parent: int) -> Iterator[str]:
     yield from (str(parent), str(launch.folder), str(launch.user or ""), str(len(limits)))
     for name, most in limits.items():
         yield from (name, str(most))
+    yield str(len(launch.writable))
+    yield from launch.writable
     yield str(len(launch.command))
     yield from launch.command
     yield str(len(launch.environment))
@@ -205,11 +218,11 @@ def make_folder(folder: Path, *, user: int) -> None:
             os.chown(folder / name, user, user)
 
 
-def record(folder: Path, pid: int) -> None:
+def record(folder: Path, pid: int, limits: Limits) -> None:
     """Writes down which process belongs to the folder. Blocks."""
     found = proc.look(pid)
     if found is not None:
-        kept = Record(pid, found.started, proc.boot())
+        kept = Record(pid, found.started, proc.boot(), limits.scratch, limits.mark)
         (folder / RECORD).write_text(json.dumps(asdict(kept)))
 
 
@@ -237,18 +250,28 @@ def claim(folder: Path) -> int:
 
 def end_left_over(folder: Path) -> int:
     """Ends what a former program that was killed has left, and removes its folders; how many processes. Blocks."""
-    records = {kept.pid: kept for kept in _records(folder)}
+    found = [kept for kept in _records(folder) if kept.boot == proc.boot()]
+    sessions = {kept.pid: kept for kept in found}
+    signs = {(str(kept.scratch), str(kept.mark)): kept for kept in found if kept.mark}
     homes = f"{folder}{os.sep}"
-    ended = proc.end_all(lambda one: _is_left(one, records) or proc.home_of(one.pid).startswith(homes))
+
+    def is_left(one: proc.Process) -> bool:
+        marked = signs.get(proc.bounds(one.pid))
+        return (
+            _is_of_session(one, sessions.get(one.session))
+            or proc.home_of(one.pid).startswith(homes)
+            or (marked is not None and one.started >= marked.started)
+        )
+
+    ended = proc.end_all(is_left)
     for each in folder.iterdir():
         remove_folder(each)
     return ended
 
 
-def _is_left(one: proc.Process, records: Mapping[int, Record]) -> bool:
+def _is_of_session(one: proc.Process, kept: Record | None) -> bool:
     """A pid is not given away while it names a session with a living process, so only its first owner is asked for."""
-    kept = records.get(one.session)
-    if kept is None or kept.boot != proc.boot() or one.started < kept.started:
+    if kept is None or one.started < kept.started:
         return False
     first = proc.look(one.session)
     return first is None or first.started == kept.started
@@ -258,6 +281,7 @@ def _records(folder: Path) -> Iterator[Record]:
     for path in folder.glob(f"*/{RECORD}"):
         try:
             read = json.loads(path.read_text())
-            yield Record(int(read["pid"]), int(read["started"]), str(read["boot"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            marks = int(read.get("scratch", 0)), int(read.get("mark", 0))  # older versions wrote none
+            yield Record(int(read["pid"]), int(read["started"]), str(read["boot"]), *marks)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("record of a function's process cannot be read", file=str(path), error=str(error))

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from starlette.routing import BaseRoute
@@ -27,7 +26,7 @@ from knative_lambda.local import conditions
 from knative_lambda.local.building.images import LocalImage
 from knative_lambda.local.serving import appetite, processes, revisions, serving_status
 from knative_lambda.local.serving.forwarding import Forwarder, Reply, Request, as_mapping, passed_on
-from knative_lambda.local.serving.instance import Revision, Starter
+from knative_lambda.local.serving.instance import Instance, Revision, Starter
 from knative_lambda.local.serving.pool import Pool
 from knative_lambda.local.serving.revisions import Template, Wanted
 from knative_lambda.local.serving.router import FunctionRoute
@@ -86,12 +85,13 @@ class _Served:
 class _Ending:
     """Pools that are on their way out."""
 
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    """With the image that each one's processes run."""
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    def begin(self, pool: Pool) -> None:
+        task = asyncio.create_task(pool.close())
+        self.tasks[task] = pool.revision.template.image
+        task.add_done_callback(self.tasks.pop)
 
     async def wait(self) -> None:
         while self.tasks:
@@ -152,6 +152,11 @@ class ProcessServer:
         for pool in pools.values():
             count.update(running=len(pool.instances), starting=pool.starting, waiting=pool.waiting)
         return Replicas(count["running"], count["starting"], count["waiting"])
+
+    def images(self) -> set[str]:
+        """References of all that runs or may start any moment, also of revisions that the Services no longer name."""
+        pools = [pool for served in self._served.values() for pool in (served.current, served.newest) if pool]
+        return {pool.revision.template.image for pool in pools} | set(self._ending.tasks.values())
 
     def log_folder(self, service: Key) -> Path:
         """Holds one file per instance, REVISION-XXXXX.log, and its older part with .1 behind that."""
@@ -224,7 +229,7 @@ class ProcessServer:
             return
         served.identity = identity
         if served.newest is not None and served.newest is not served.current:
-            self._ending.begin(served.newest.close())
+            self._ending.begin(served.newest)
         served.newest = None
         if wanted.template is not None:
             served.number = max(served.number, _last_number(wanted)) + 1
@@ -243,7 +248,7 @@ class ProcessServer:
             return
         served.current = newest
         if former is not None:
-            self._ending.begin(former.close())
+            self._ending.begin(former)
 
     async def _tell(self, wanted: Wanted, served: _Served) -> None:
         written = serving_status.status(self._standing(wanted, served), wanted.status, now=self._clock.now())
@@ -279,7 +284,7 @@ class ProcessServer:
 
     def _end(self, served: _Served) -> None:
         for pool in {id(pool): pool for pool in (served.newest, served.current) if pool}.values():
-            self._ending.begin(pool.close())
+            self._ending.begin(pool)
 
     # ---- all of them ----
 
@@ -295,10 +300,16 @@ class ProcessServer:
         """Ends instances that take more of the machine than they may."""
         running = dict(self._starter.running)
         if running:
-            limits = {pid: instance.limits for pid, instance in running.items()}
-            for pid, verdict in (await asyncio.to_thread(appetite.verdicts, limits)).items():
+            for pid, verdict in (await asyncio.to_thread(_verdicts, running)).items():
                 if not running[pid].verdict:
                     running[pid].condemn(verdict)
+
+
+def _verdicts(running: Mapping[int, Instance]) -> dict[int, str]:
+    """By pid. Blocks."""
+    written = {pid: appetite.excess(one.place.folder, one.limits) for pid, one in running.items()}
+    taken = appetite.verdicts({pid: one.limits for pid, one in running.items()})
+    return {pid: verdict for pid, verdict in written.items() if verdict} | taken
 
 
 def _last_number(wanted: Wanted) -> int:
