@@ -73,3 +73,8 @@ def told_delivery(notice: Notice) -> str:
 def told_link(problem: str) -> str:
     """Whether lifecycle events reach the RabbitMQ that was named, in a line."""
     return f"lifecycle events wait, functions go on: {problem}" if problem else "lifecycle events go out again"
+
+
+def told_remark(subject: str, text: str) -> str:
+    """What a person should know and what stops nobody, in a line."""
+    return f"{subject}: {text}" if subject else text

@@ -178,7 +178,7 @@ def problems(obj: dict[str, Any]) -> tuple[str, ...]:
 
 
 async def _events(stage: Stage, display: Display) -> None:
-    from knative_lambda.local.heard import Link
+    from knative_lambda.local.heard import Link, Remark
     from knative_lambda.local.messaging.delivery import Notice
 
     while True:
@@ -187,5 +187,7 @@ async def _events(stage: Stage, display: Display) -> None:
             display.delivery(heard)
         elif isinstance(heard, Link):
             display.link(heard.problem)
+        elif isinstance(heard, Remark):
+            display.remark(heard.subject, heard.text)
         else:
             display.event(heard)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from knative_lambda.api.events import Event
 from knative_lambda.api.meta import Key
-from knative_lambda.cli.board import Row, told, told_delivery, told_link
+from knative_lambda.cli.board import Row, told, told_delivery, told_link, told_remark
 from knative_lambda.cli.output import console, printable
 from knative_lambda.local.messaging.delivery import Notice, What
 
@@ -55,6 +55,10 @@ class Display(Protocol):
         """Something about the repository, not about one function."""
         ...
 
+    def remark(self, subject: str, text: str) -> None:
+        """Something that stops nobody; about a function, or about all when `subject` is empty."""
+        ...
+
     def link(self, problem: str) -> None:
         """Lifecycle events wait, and why; or, without a problem, go out again."""
         ...
@@ -81,6 +85,9 @@ class Lines:
 
     def problem(self, text: str) -> None:
         self._write(f"problem: {text}")
+
+    def remark(self, subject: str, text: str) -> None:
+        self._write(told_remark(subject, text))
 
     def link(self, problem: str) -> None:
         self._write(told_link(problem))
@@ -127,6 +134,9 @@ class JsonLines:
 
     def problem(self, text: str) -> None:
         self._write("problem", message=text)
+
+    def remark(self, subject: str, text: str) -> None:
+        self._write("remark", name=subject, message=text)
 
     def link(self, problem: str) -> None:
         self._write("link", connected=not problem, message=problem)
@@ -177,6 +187,9 @@ class LiveTable:
 
     def problem(self, text: str) -> None:
         self._say(text, "red")
+
+    def remark(self, subject: str, text: str) -> None:
+        self._say(told_remark(subject, text), "yellow")
 
     def link(self, problem: str) -> None:
         self._say(told_link(problem), "yellow" if problem else "")

@@ -30,14 +30,14 @@ from knative_lambda.kit.clock import Clock
 from knative_lambda.local import gitserve, origin, state
 from knative_lambda.local.building.builder import HostBuilder
 from knative_lambda.local.building.images import ImageStore, StoreTaken
-from knative_lambda.local.heard import Heard, HeardBus
+from knative_lambda.local.heard import Heard, HeardBus, Remark
 from knative_lambda.local.kube import kubeaccess
 from knative_lambda.local.kube.kubeapi import KubeApi
 from knative_lambda.local.messaging.broker import BrokerOptions, LocalBroker
 from knative_lambda.local.origin import Origin
 from knative_lambda.local.serving.server import ProcessServer, ServerOptions
 from knative_lambda.machinery.process import Service
-from knative_lambda.machinery.recorder import Recorder
+from knative_lambda.machinery.recorder import Recorder, Regarding
 from knative_lambda.machinery.timing import micro_time
 from knative_lambda.settings import Settings
 from knative_lambda.wiring import adapters, controller, http
@@ -166,7 +166,13 @@ class _ClusterHere:
             stack.push_async_callback(checkout.close)
             letters = SqliteLetters(state.letters(self.options.state), clock=clock)
             stack.push_async_callback(letters.close)
-            players = _Players(self, settings, cluster, letters, heard, clock=clock)
+            recorder = Recorder(cluster, clock=clock, instance=settings.identity)
+
+            def remark(function: Regarding, words: str) -> None:
+                recorder.record(function, type="Warning", reason="OtherVersion", note=words, action="Build")
+                heard.tell(Remark(function.key.name, words))
+
+            players = _Players(self, settings, cluster, letters, heard, clock=clock, remark=remark)
             stack.callback(players.images.close)
             stage = Stage(
                 self.options, self.url, Key(self.options.namespace, self.found.name), cluster, players.server, heard
@@ -175,7 +181,6 @@ class _ClusterHere:
             beside += [Service("repository", partial(_follow, stage, self.found, clock)), self.screen(stage)]
             if self.options.rabbitmq:
                 beside.append(Service("lifecycle events", partial(bus.watch, clock=clock)))
-            recorder = Recorder(cluster, clock=clock, instance=settings.identity)
             ports = Ports(cluster=cluster, bus=bus, recorder=recorder, clock=clock, dead_letters=letters)
             yield Connections(ports, cluster, checkout, letters, beside)
 
@@ -192,6 +197,7 @@ class _Players:
         heard: Heard,
         *,
         clock: Clock,
+        remark: Callable[[Regarding, str], None],
     ) -> None:
         self._here, self._cluster, self._clock = here, cluster, clock
         options = here.options
@@ -201,7 +207,7 @@ class _Players:
         folder = state.processes(options.state)
         self.server = ProcessServer(cluster, self.images.find, clock=clock, state=folder, options=asked)
         self.builder = HostBuilder(
-            cluster, self.images, clock=clock, state=logs, policy=policy, in_use=self.server.images
+            cluster, self.images, clock=clock, state=logs, policy=policy, in_use=self.server.images, remark=remark
         )
         self.broker = LocalBroker(
             cluster,

@@ -26,7 +26,16 @@ class Link:
     """Why lifecycle events wait, without credentials; empty when they go out again."""
 
 
-What = Event | Notice | Link
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that a person should know and that stops nobody."""
+
+    subject: str
+    """The function that it is about; empty for all of them."""
+    text: str
+
+
+What = Event | Notice | Link | Remark
 
 
 class Heard:

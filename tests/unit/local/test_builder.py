@@ -30,6 +30,7 @@ from knative_lambda.local.building.commands import CommandFailed
 from knative_lambda.local.building.images import ImageStore
 from knative_lambda.local.building.toolchains.base import ToolchainMissing
 from knative_lambda.local.building.toolchains.memory import MemoryToolchain
+from knative_lambda.machinery.recorder import Regarding
 from knative_lambda.reconcile.act import Outcome
 from knative_lambda.reconcile.conclude import conclude
 from knative_lambda.reconcile.decide import decide
@@ -58,7 +59,9 @@ class World:
             policy=DialPolicy(allowed),
             toolchains=lambda environment: {Language.PYTHON: self.toolchain, Language.NODEJS: self.toolchain},
             in_use=lambda: running,
+            remark=lambda function, words: self.remarks.append((function, words)),
         )
+        self.remarks: list[tuple[Regarding, str]] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -195,6 +198,26 @@ async def test_request_that_cannot_be_read_is_refused(world: World) -> None:
         pods = await world.pods()
     assert pods[0].ends[0].exit_code == 65
     assert "the build request cannot be read" in pods[0].ends[0].message
+
+
+async def test_function_that_gets_another_version_than_it_asks_for_is_told_of(world: World) -> None:
+    asks = gen.lambda_function("asks", gen.with_runtime("python", "3.12"))
+    world.toolchain.notes = ("the function asks for python 3.12, this machine runs it with 3.11",)
+    async with world.running():
+        key = await world.ask(asks)
+        await world.digest(key)
+        assert world.remarks == [
+            (Regarding(kinds.LAMBDA_FUNCTION, Key(gen.NAMESPACE, "asks"), asks.metadata.uid), world.toolchain.notes[0])
+        ]
+        assert world.toolchain.notes[0] in world.builder.log_of(key).read_text()
+
+
+async def test_function_that_asks_for_no_version_is_content_with_any(world: World) -> None:
+    content = gen.lambda_function("content", gen.with_spec(runtime={"language": "python"}))
+    world.toolchain.notes = ("the function asks for python 3.13, this machine runs it with 3.11",)
+    async with world.running():
+        await world.digest(await world.ask(content))
+    assert world.remarks == []
 
 
 async def test_secrets_in_what_an_installer_says_are_masked(world: World) -> None:

@@ -49,7 +49,7 @@ async def test_what_the_server_runs_is_what_the_builder_may_not_delete(tmp_path:
         letters = SqliteLetters(tmp_path / "letters.db", clock=SystemClock())
         found = dev._settings(options, here.url)
         cluster = MemoryCluster(clock=SystemClock())
-        players = dev._Players(here, found, cluster, letters, Heard(), clock=SystemClock())
+        players = dev._Players(here, found, cluster, letters, Heard(), clock=SystemClock(), remark=lambda *_: None)
         assert players.builder._in_use == players.server.images
         players.images.close()
         await letters.close()

@@ -11,8 +11,9 @@ from knative_lambda.api.function import Language, Runtime
 from knative_lambda.local.building.commands import cleaned
 from knative_lambda.local.building.images import ImageStore, LocalImage
 from knative_lambda.local.building.toolchains import dockerfile, machine
-from knative_lambda.local.building.toolchains.base import Toolchain, ToolchainMissing
+from knative_lambda.local.building.toolchains.base import Plan, Toolchain, ToolchainMissing
 from knative_lambda.local.building.toolchains.go import GoToolchain
+from knative_lambda.local.building.toolchains.interpreters import Interpreters
 from knative_lambda.local.building.toolchains.nodejs import NodejsToolchain
 from knative_lambda.local.building.toolchains.python import PythonToolchain, find_uv
 from knative_lambda.local.building.workshop import BuildFailed
@@ -200,11 +201,77 @@ def test_own_requirements_go_into_a_copy_of_the_first_layer(posing: Posing) -> N
     assert second.read_text() == f"#!{second.with_name('python')}\n"
 
 
-def test_other_version_than_this_machines_is_noted_in_the_log(posing: Posing) -> None:
-    other = next(version for version in ("3.12", "3.13") if version != f"3.{sys.version_info.minor}")
-    runtime = Runtime(language=Language.PYTHON, version=other)
-    plan = uv(posing).plan(context(posing.folder / "context", runtime, {"requirements.txt": ""}), runtime)
-    assert plan.notes == (f"the function asks for python {other}, this machine runs it with {plan.runtime[7:]}",)
+OWN = f"3.{sys.version_info.minor}"
+OTHER = next(version for version in ("3.12", "3.13") if version != OWN)
+SAYS = 'echo \'[3, {minor}, "{program}", "3.{minor}.1 (main)", "linux", "/base"]\''
+
+
+def posing_python(folder: Path, release: str, *, name: str = "") -> Path:
+    """A program that says of itself to be that Python."""
+    made = folder / (name or f"python{release}")
+    return program(folder, made.name, SAYS.format(minor=release.partition(".")[2], program=made))
+
+
+def python_plan(toolchain: PythonToolchain, folder: Path, version: str | None) -> Plan:
+    runtime = Runtime(language=Language.PYTHON, version=version)
+    return toolchain.plan(context(folder / f"context-{version}", runtime, {"requirements.txt": ""}), runtime)
+
+
+def test_version_that_is_asked_for_and_is_not_here_is_said_with_what_to_do(posing: Posing) -> None:
+    plan = python_plan(PythonToolchain({"PATH": str(posing.programs)}), posing.folder, OTHER)
+    assert plan.notes == (
+        f"the function asks for python {OTHER}, this machine runs it with {OWN}; "
+        f"with python{OTHER} on PATH (uv python install {OTHER}) it would get that",
+    )
+    assert plan.runtime == f"python {OWN}"
+
+
+def test_version_that_is_asked_for_and_is_here_is_the_one_that_runs(posing: Posing) -> None:
+    script = UV.format(log=posing.said, python=program(posing.programs, "posing-python", "true"))
+    found = posing_python(posing.programs, OTHER)
+    installer = str(program(posing.programs, "uv", script))
+    toolchain = PythonToolchain(with_path(posing.programs), uv=installer)
+    plan, own = (python_plan(toolchain, posing.folder, version) for version in (OTHER, OWN))
+    assert (plan.runtime, plan.notes) == (f"python {OTHER}", ())
+    assert (own.runtime, own.notes) == (f"python {OWN}", ())
+    assert plan.layers[0].key != own.layers[0].key
+    with posing.store.workspace() as space, workbench.terms(posing.folder) as terms:
+        space.put(plan, posing.folder / f"context-{OTHER}", terms)
+    assert posing.lines()[-2].startswith(f"uv venv --quiet --python {found} ")
+
+
+def test_without_a_version_our_own_interpreter_runs_and_only_the_log_says_that_the_default_is_another(
+    posing: Posing,
+) -> None:
+    posing_python(posing.programs, Runtime(language=Language.PYTHON).release())
+    plan = python_plan(PythonToolchain({"PATH": str(posing.programs)}), posing.folder, None)
+    assert plan.runtime == f"python {OWN}"
+    assert [note.partition(",")[2] for note in plan.notes] == [f" this machine runs it with {OWN}"]
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 127", "echo no JSON", "echo '[3, 1]'", SAYS.format(minor=1, program="/old")], ids=str
+)
+def test_what_is_no_python_of_that_version_is_passed_over(tmp_path: Path, script: str) -> None:
+    program(tmp_path, f"python{OTHER}", script)
+    interpreters = Interpreters({"PATH": str(tmp_path)}, uv=None)
+    assert interpreters.find(OTHER) is None
+    installed = posing_python(tmp_path, OTHER)
+    found = interpreters.find(OTHER)
+    assert found is not None, "what is installed meanwhile counts"
+    assert found.program == str(installed)
+
+
+def test_uv_and_pyenv_are_asked_where_a_python_is(tmp_path: Path) -> None:
+    known = posing_python(tmp_path / "uv", OTHER, name="python")
+    uv = program(tmp_path / "bin", "uv", f'[ "$2 $5" = "find {OTHER}" ] && echo {known}')
+    found = Interpreters({"PATH": "/usr/bin:/bin"}, uv=str(uv)).find(OTHER)
+    assert found is not None
+    assert found.program == str(known)
+    kept = posing_python(tmp_path / ".pyenv" / "versions" / f"{OTHER}.1" / "bin", OTHER)
+    found = Interpreters({"PATH": "", "HOME": str(tmp_path)}, uv=None).find(OTHER)
+    assert found is not None
+    assert found.program == str(kept)
 
 
 def test_uv_is_found_on_path(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from knative_lambda.api import kinds, meta
 from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Object
 from knative_lambda.kit import digest
+from knative_lambda.machinery.recorder import Regarding
 from knative_lambda.resources import build_request
 from knative_lambda.resources.kaniko_job import CONTEXT_CONTAINER, KANIKO_CONTAINER
 
@@ -40,6 +41,8 @@ class BuildJob:
     """Seconds that it stays after its end."""
     labels: dict[str, str]
     """Of its Pods."""
+    function: Regarding
+    """The LambdaFunction that it is built for."""
     deleting: bool
     ended: datetime | None
 
@@ -96,6 +99,7 @@ def project(obj: Object) -> BuildJob | None:
         retries=int(spec.get("backoffLimit", 0)),
         ttl=float(spec.get("ttlSecondsAfterFinished", TTL_SECONDS)),
         labels=dict(template.get("metadata", {}).get("labels", {})),
+        function=_function(metadata),
         deleting="deletionTimestamp" in metadata,
         ended=_ended(obj),
     )
@@ -151,6 +155,12 @@ def _terminated(end: End, now: datetime) -> Object:
     if end.message:
         state["message"] = end.message.encode()[-MESSAGE_BYTES:].decode("utf-8", "ignore")
     return {"name": end.container, "restartCount": 0, "ready": False, "state": {"terminated": state}}
+
+
+def _function(metadata: dict[str, Any]) -> Regarding:
+    owner: dict[str, str] = next(iter(metadata.get("ownerReferences", [])), {})
+    key = Key(metadata["namespace"], owner.get("name", ""))
+    return Regarding(kinds.LAMBDA_FUNCTION, key, owner.get("uid", ""))
 
 
 def _request(pod_spec: dict[str, Any]) -> str:

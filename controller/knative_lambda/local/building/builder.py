@@ -34,6 +34,7 @@ from knative_lambda.local.building.workshop import BuildFailed, Order, Workshop
 from knative_lambda.machinery.informer import Informer
 from knative_lambda.machinery.process import Service
 from knative_lambda.machinery.queue import WorkQueue
+from knative_lambda.machinery.recorder import Regarding
 from knative_lambda.machinery.runner import Requeue, Runner
 from knative_lambda.resources import child
 from knative_lambda.resources.build_request import EXIT_REFUSED
@@ -73,15 +74,17 @@ class HostBuilder:
         policy: DialPolicy,
         toolchains: Callable[[Mapping[str, str]], Mapping[Language, Toolchain]] = machine.toolchains,
         in_use: Callable[[], Collection[str]] = tuple,
+        remark: Callable[[Regarding, str], None] = lambda _function, _words: None,
     ) -> None:
         """`state` is the folder of the logs; `toolchains` makes those of an installer's environment.
 
+        `remark` is told what a function asks for and does not get here, in the loop's thread.
         `in_use` gives references of images that run, whatever the Knative Services name: a revision may fail for days
         while the one before it goes on.
         """
         installers = toolchains(commands.cleaned(os.environ))
         self._images = images
-        self._in_use = in_use
+        self._in_use, self._remark = in_use, remark
         self._workshop = Workshop(images, installers, policy=policy, logs=state, clock=clock)
         self._cluster = cluster
         self._clock = clock
@@ -169,10 +172,13 @@ class HostBuilder:
             stop=attempts.stop,
         )
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._workshop.build, order)
+            image = await asyncio.get_running_loop().run_in_executor(self._pool, self._workshop.build, order)
         except asyncio.CancelledError:
             order.stop.set()  # the thread looks at it, for it cannot be cancelled
             raise
+        for words in order.remarks:
+            self._remark(job.function, words)
+        return image
 
     async def _credentials(self, job: BuildJob) -> Credentials:
         if not job.secret:

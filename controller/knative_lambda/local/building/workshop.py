@@ -56,6 +56,8 @@ class Order:
     deadline: float = 0.0
     """Of the clock's monotonic time."""
     stop: threading.Event = field(default_factory=threading.Event)
+    remarks: list[str] = field(default_factory=list)
+    """Filled by the build: what the function asks for and does not get here."""
 
 
 class Workshop:
@@ -116,6 +118,8 @@ class Workshop:
             plan = self._toolchain(request.runtime.language).plan(folder, request.runtime)
             for note in plan.notes:
                 terms.log.say(note)
+            if request.runtime.version is not None:  # else it is only the default that differs
+                order.remarks.extend(plan.notes)
             return space.put(plan, folder, terms)
         except CommandFailed as error:
             raise BuildFailed(error.tool, error.code, redact.text(error.message)) from error

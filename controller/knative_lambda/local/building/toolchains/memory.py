@@ -28,12 +28,14 @@ class MemoryToolchain:
         """While true, installations do not end."""
         self.running = 0
         """Installations that are under way."""
+        self.notes: tuple[str, ...] = ()
+        """Of every plan."""
         self.bytes = 1000
         """Size of a layer."""
 
     def plan(self, context: Path, runtime: Runtime) -> Plan:
         layer = Layer(f"memory-{trees.identity(context / DEPENDENCIES)[:16]}", partial(self._fill, context))
-        return Plan(runtime=runtime.language.value, layers=(layer,), launch=_launch)
+        return Plan(runtime=runtime.language.value, layers=(layer,), launch=_launch, notes=self.notes)
 
     def _fill(self, context: Path, place: Place, terms: Terms) -> None:
         self.running += 1

@@ -1,4 +1,6 @@
-"""Python functions on this machine: the interpreter that runs us, one virtual environment per digest of dependencies.
+"""Python functions on this machine: one virtual environment per interpreter and digest of dependencies.
+
+A function that asks for a version runs with that one, if this machine has it; all others run with our own interpreter.
 
 The first layer holds the shim's own pinned requirements and is made once; a function with requirements of its own gets
 a copy of it that costs no space, into which they are installed. uv installs where it is found, pip elsewhere.
@@ -9,7 +11,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from knative_lambda.local.building import trees
 from knative_lambda.local.building.commands import Command, CommandFailed, Terms, run
 from knative_lambda.local.building.toolchains import dockerfile
 from knative_lambda.local.building.toolchains.base import LOOPBACK, Launch, Layer, Place, Plan
+from knative_lambda.local.building.toolchains.interpreters import Interpreter, Interpreters
 from knative_lambda.runtimes.base import DEPENDENCIES, DOCKERFILE, RUNTIME
 
 SHIM = f"{RUNTIME}/knative_lambda_shim.py"
@@ -50,33 +52,35 @@ class PythonToolchain:
         """`environment` is what installers get, as commands.cleaned leaves it; `uv` the program, pip when None."""
         self._environment = dict(environment)
         self._uv = uv
+        self._interpreters = Interpreters(environment, uv=uv)
 
     def plan(self, context: Path, runtime: Runtime) -> Plan:
         pins = (context / PINS).read_bytes()
-        interpreter = [sys.version, sysconfig.get_platform(), sys.base_prefix]
-        key = digest.short("python", LAYOUT, *interpreter, pins.decode(), length=40)
-        layer = Layer(f"python-{key}", partial(self._fill_first, pins))
+        own = Interpreter.own()
+        interpreter = self._interpreters.find(runtime.version) if runtime.version else own
+        notes = () if interpreter and runtime.release() == interpreter.release else (_differs(runtime, own),)
+        interpreter = interpreter or own
+        key = digest.short("python", LAYOUT, *interpreter.identity, pins.decode(), length=40)
+        layer = Layer(f"python-{key}", partial(self._fill_first, interpreter.program, pins))
         if _asks_for_something(context / DEPENDENCIES):
             shim = (context / SHIM).read_bytes()
-            own = digest.short(key, shim.decode(), trees.identity(context / DEPENDENCIES), length=40)
-            layer = Layer(f"python-{own}", partial(self._fill_own, context), parent=layer)
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
-        differs = f"the function asks for python {runtime.release()}, this machine runs it with {here}"
+            asked = digest.short(key, shim.decode(), trees.identity(context / DEPENDENCIES), length=40)
+            layer = Layer(f"python-{asked}", partial(self._fill_own, context), parent=layer)
         return Plan(
-            runtime=f"{Language.PYTHON.value} {here}",
+            runtime=f"{Language.PYTHON.value} {interpreter.release}",
             layers=(layer,),
             launch=partial(_launch, dockerfile.command((context / DOCKERFILE).read_text())),
-            notes=() if runtime.release() == here else (differs,),
+            notes=notes,
         )
 
-    def _fill_first(self, pins: bytes, place: Place, terms: Terms) -> None:
+    def _fill_first(self, program: str, pins: bytes, place: Place, terms: Terms) -> None:
         (place.made / REQUIREMENTS).write_bytes(pins)
         made = place.made / VENV
         if self._uv is not None:
-            arguments = [self._uv, "venv", "--quiet", "--python", sys.executable, str(made)]
+            arguments = [self._uv, "venv", "--quiet", "--python", program, str(made)]
             run(Command("uv", arguments, place.made, self._environment | _UV), terms)
         else:
-            arguments = [sys.executable, "-I", "-m", "venv", str(made)]
+            arguments = [program, "-I", "-m", "venv", str(made)]
             run(Command("python -m venv", arguments, place.made, self._environment | _PIP), terms)
         self._install(place, place.made, ["--require-hashes", "--no-deps", "-r", REQUIREMENTS], terms)
 
@@ -111,6 +115,12 @@ def find_uv(environment: Mapping[str, str]) -> str | None:
     """uv on PATH, or beside the interpreter that runs us."""
     beside = Path(sys.executable).with_name("uv")
     return shutil.which("uv", path=environment.get("PATH", "")) or (str(beside) if beside.is_file() else None)
+
+
+def _differs(runtime: Runtime, own: Interpreter) -> str:
+    wanted = runtime.release()
+    advice = f"; with python{wanted} on PATH (uv python install {wanted}) it would get that" if runtime.version else ""
+    return f"the function asks for python {wanted}, this machine runs it with {own.release}{advice}"
 
 
 def _launch(words: Sequence[str], app: Path, layers: Sequence[Path]) -> Launch:
