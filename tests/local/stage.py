@@ -190,8 +190,14 @@ class Stage:
         self.images: dict[str, LocalImage] = {}
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.options = replace(options, port=self.sock.getsockname()[1])
+        self.remarks: list[str] = []
         self.server = ProcessServer(
-            self.cluster, self.images.get, clock=self.clock, state=self.state, options=self.options
+            self.cluster,
+            self.images.get,
+            clock=self.clock,
+            state=self.state,
+            options=self.options,
+            remark=self.remarks.append,
         )
         self.session: aiohttp.ClientSession
 

@@ -227,11 +227,23 @@ async def test_root_runs_functions_as_users_whom_nothing_belongs_to() -> None:
             limits = orjson.loads((await stage.ask("hello", "/limits")).body)
             assert 61184 <= limits["user"] <= 65519
             assert limits["RLIMIT_NPROC"] == 2 * stage.options.tasks
+            assert stage.remarks == []
             assert (await stage.ask("hello", "/write?1000")).status == 200
             children = orjson.loads((await stage.ask("hello", "/fork")).body)
         assert not any(map(alive, children))
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_root_is_told_once_when_functions_keep_its_rights(stage: Stage) -> None:
+    (stage.folder / "state").chmod(0o700)
+    for name in ("hello", "again"):
+        await stage.apply(name)
+        await stage.settled(name)
+    assert orjson.loads((await stage.ask("hello", "/limits")).body)["user"] == 0
+    [told] = stage.remarks
+    assert told.startswith("functions run with root's rights, for another user may not enter /")
 
 
 # ---- bad functions ----
@@ -492,7 +504,9 @@ async def test_a_function_that_comes_again_is_another_one(stage: Stage) -> None:
 
 
 async def test_a_start_that_is_given_up_at_any_moment_leaves_neither_process_nor_folder(stage: Stage) -> None:
-    starter = Starter(stage.cluster, stage.images.get, state=stage.folder / "other", options=stage.options)
+    starter = Starter(
+        stage.cluster, stage.images.get, state=stage.folder / "other", options=stage.options, remark=print
+    )
     template = revisions.parse(service("hello", stage.image()))
     for attempt in range(60):
         starting = asyncio.create_task(starter.start(Revision(HELLO, "hello-00001", template)))

@@ -205,7 +205,14 @@ class _Players:
         policy, logs = adapters.dial_policy(settings), state.build_logs(options.state)
         asked = ServerOptions(host=options.host, port=here.port, idle_seconds=options.idle_seconds)
         folder = state.processes(options.state)
-        self.server = ProcessServer(cluster, self.images.find, clock=clock, state=folder, options=asked)
+        self.server = ProcessServer(
+            cluster,
+            self.images.find,
+            clock=clock,
+            state=folder,
+            options=asked,
+            remark=lambda words: heard.tell(Remark("", words)),
+        )
         self.builder = HostBuilder(
             cluster, self.images, clock=clock, state=logs, policy=policy, in_use=self.server.images, remark=remark
         )

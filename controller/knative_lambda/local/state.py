@@ -18,6 +18,11 @@ from knative_lambda.kit import digest
 LOCK = "lock"
 KUBECONFIG = "kubeconfig"
 """Written when the local API listens."""
+PARTS = {
+    "images": 0o711, "processes": 0o711, "processes/logs": 0o700,
+    "builds": 0o700, "cache": 0o700, "repository.git": 0o700, "api": 0o700,
+}  # fmt: skip
+"""Folders in it, and who may enter: code is private, but root's functions have their own users."""
 _ATTEMPTS, _PAUSE = 20, 0.05
 """Who asks whether it is held takes it for a moment."""
 
@@ -66,7 +71,7 @@ def is_held(state: Path) -> bool:
 
 def hold(state: Path) -> int:
     """Holds the folder, which is made, until the descriptor is closed or the process ends. Raises Held, OSError."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(state)
     descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(_ATTEMPTS):
         try:
@@ -77,6 +82,14 @@ def hold(state: Path) -> int:
             return descriptor
     os.close(descriptor)
     raise Held(f"local mode runs already with the state folder {state}")
+
+
+def _make(state: Path) -> None:
+    """Root's functions are run by other users, who may go through to what they need and look at nothing else."""
+    state.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    for name, mode in PARTS.items():
+        (state / name).mkdir(exist_ok=True)
+        (state / name).chmod(mode)
 
 
 def processes(state: Path) -> Path:

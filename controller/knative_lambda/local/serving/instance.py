@@ -123,16 +123,22 @@ class Starter:
     """Makes instances on this machine, a few at a time."""
 
     def __init__(
-        self, cluster: Cluster, find: Callable[[str], LocalImage | None], *, state: Path, options: ServerOptions
+        self,
+        cluster: Cluster,
+        find: Callable[[str], LocalImage | None],
+        *,
+        state: Path,
+        options: ServerOptions,
+        remark: Callable[[str], None],
     ) -> None:
-        """`state` is absolute: the folders of instances are known by their names."""
+        """`state` is absolute: the folders of instances are known by their names. `remark` is for a person."""
         self._instances = state / "instances"
         self._logs = state / "logs"
         self._cluster = cluster
         self._find = find
         self._options = options
         self._ports = Ports()
-        self._users = Users(state)
+        self._users = Users(state, remark=remark)
         self._turns = asyncio.Semaphore(options.starts)
         self.running: dict[int, Instance] = {}
         """By the pid of its first process."""

@@ -109,13 +109,17 @@ class ProcessServer:
         clock: Clock,
         state: Path,
         options: ServerOptions,
+        remark: Callable[[str], None] = lambda _words: None,
     ) -> None:
-        """`find` gives the image of a reference; `state` is a folder that belongs to this program."""
+        """`find` gives the image of a reference; `state` is a folder that belongs to this program.
+
+        `remark` is told what a person should know of all functions, in the loop's thread.
+        """
         self._cluster = cluster
         self._clock = clock
         self._options = options
         self._state = state.absolute()
-        self._starter = Starter(cluster, find, state=self._state, options=options)
+        self._starter = Starter(cluster, find, state=self._state, options=options, remark=remark)
         self._forwarder = Forwarder(options)
         self._informer: Informer[Wanted] = Informer(cluster, kinds.SERVICE, revisions.project, clock=clock)
         self._queue: WorkQueue[Key] = WorkQueue(clock=clock)

@@ -2,7 +2,7 @@
 
 Where this program runs as root, a function never does if that can be helped: each instance becomes a user of its own,
 whom nothing belongs to but the instance's HOME and TMPDIR. That needs folders which others may enter; where the state,
-the image or the interpreter lies in a closed one (/root, say), functions keep our rights and the log says so once.
+the image or the interpreter lies in a closed one (/root, say), functions keep our rights, and a person is told so once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-import structlog
 
 from knative_lambda.local.building.images import LocalImage
 from knative_lambda.local.serving import proc
@@ -25,10 +23,6 @@ FIRST, LAST = 61_184, 65_519
 """Users that systemd sets aside for services without a name (DynamicUser); no person is one of them."""
 OURS = 0
 """The rights of this process."""
-
-log = structlog.get_logger(__name__)
-
-
 RECOUNT = 30.0
 """Seconds for which the number of a person's tasks is believed: counting takes as long as a small start."""
 
@@ -36,8 +30,10 @@ RECOUNT = 30.0
 class Users:
     """Hands out one user per instance, or none."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, remark: Callable[[str], None]) -> None:
+        """`remark` is told, in the loop's thread, what a person should know."""
         self._state = state
+        self._remark = remark
         self._taken: set[int] = set()
         self._warned = False
         self._counted: tuple[float, int] = (-RECOUNT, 0)
@@ -56,25 +52,33 @@ class Users:
         """A user whom nobody else is now, or OURS."""
         if os.geteuid() != 0:
             return OURS
-        return await asyncio.to_thread(self._stranger, image)
+        closed = await asyncio.to_thread(self._closed, image)
+        if closed is not None:
+            self._warn(closed)
+            return OURS
+        return await self._stranger()
 
     def give_back(self, user: int) -> None:
         self._taken.discard(user)
 
-    def _stranger(self, image: LocalImage) -> int:
+    def _closed(self, image: LocalImage) -> Path | None:
+        """What another user could not enter, of all that a function needs."""
         program = shutil.which(image.command[0], path=image.env.get("PATH", PATH)) or image.command[0]
-        closed = next(closed_to_others([self._state, image.folder, Path(program)]), None)
-        if closed is not None:
-            self._warn(closed)
-            return OURS
-        user = next((one for one in range(FIRST, LAST) if one not in self._taken and not proc.tasks_of(one)), OURS)
-        self._taken.add(user)
-        return user
+        return next(closed_to_others([self._state, image.folder, Path(program)]), None)
+
+    async def _stranger(self) -> int:
+        """Taken before it is looked at, for several instances start at once."""
+        for user in range(FIRST, LAST):
+            if user not in self._taken:
+                self._taken.add(user)
+                if not await asyncio.to_thread(proc.tasks_of, user):
+                    return user
+        return OURS
 
     def _warn(self, closed: Path) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("functions run with root's rights: another user may not enter this folder", folder=str(closed))
+            self._remark(f"functions run with root's rights, for another user may not enter {closed}")
 
 
 def closed_to_others(paths: Iterable[Path]) -> Iterator[Path]:
