@@ -237,7 +237,7 @@ async def test_root_runs_functions_as_users_whom_nothing_belongs_to() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 async def test_root_is_told_once_when_functions_keep_its_rights(stage: Stage) -> None:
-    (stage.folder / "state").chmod(0o700)
+    stage.folder.chmod(0o700)
     for name in ("hello", "again"):
         await stage.apply(name)
         await stage.settled(name)
