@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -103,6 +104,8 @@ async def _run(options: Options, *, as_json: bool, log: str | None) -> None:
     logging.configure(level=log or "critical", form="text")
     stop = asyncio.Event()
     stop_on_signals(stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a terminal that is closed; not below nohup
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
     await process.run(options, stop=stop, screen=_screen(as_json=as_json))
 
 

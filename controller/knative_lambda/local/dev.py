@@ -36,6 +36,7 @@ from knative_lambda.local.kube.kubeapi import KubeApi
 from knative_lambda.local.messaging.broker import BrokerOptions, LocalBroker
 from knative_lambda.local.origin import Origin
 from knative_lambda.local.serving.server import ProcessServer, ServerOptions
+from knative_lambda.local.worktree import WorkTreeError
 from knative_lambda.machinery.process import Service
 from knative_lambda.machinery.recorder import Recorder, Regarding
 from knative_lambda.machinery.timing import micro_time
@@ -54,6 +55,8 @@ VALIDATORS: dict[Kind, Validator] = {
     kinds.FUNCTION_REPOSITORY: repositories.parse,
 }
 """What CEL rules say on a real API server."""
+TRY_AGAIN_SECONDS = 1.0
+"""After a folder could not be read."""
 LOOPBACK_HOST = "127.0.0.1"
 LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 
@@ -252,13 +255,21 @@ class _Players:
 async def _follow(stage: Stage, found: Origin, clock: Clock) -> None:
     """Makes the FunctionRepository, and asks gitsync to look whenever there is another commit."""
     async with origin.changes(found) as changed:
-        last = await _newest(found)
+        last, told = await _newest(found), ""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.options.namespace}}
         await stage.cluster.apply(kinds.NAMESPACE, namespace)
         await stage.cluster.apply(kinds.FUNCTION_REPOSITORY, _repository(stage, found))
         while True:
             await origin.settled(changed)
-            newest = await _newest(found)
+            try:
+                newest = await _newest(found)
+            except WorkTreeError as error:  # a file that went, or cannot be read: what was there goes on
+                if str(error) != told:
+                    told = str(error)
+                    stage.heard.tell(Remark("", told))
+                await clock.sleep(TRY_AGAIN_SECONDS)
+                changed.set()
+                continue
             if newest != last or found.worktree is None:
                 last = newest
                 stamp = {"annotations": {meta.ANNOTATION_RECONCILE: micro_time(clock.now())}}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ PATIENCE_SECONDS = 0.5
 """And so long it may go on before it counts all the same."""
 _NO_MATTER = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
 _NO_MATTER_IN_GIT = frozenset({"objects", "logs", "lfs", "hooks"})
+_WATCHED_TWICE = "Callback with id"
+"""How watchdog's warning begins when folders come in folders that have just come; it does no harm."""
 _ONLY_READ = frozenset({"opened", "closed_no_write"})
 
 
@@ -93,6 +96,7 @@ def _named(path: str) -> str:
 async def changes(origin: Origin) -> AsyncIterator[asyncio.Event]:
     """An event that is set whenever something changed where commits may come from."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    warnings.filterwarnings("ignore", _WATCHED_TWICE, RuntimeWarning)
     observer = Observer()
     if origin.watched is not None:
         handler = _Handler(origin, lambda: loop.call_soon_threadsafe(changed.set))

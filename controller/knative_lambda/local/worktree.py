@@ -6,6 +6,7 @@ index are those of a bare repository of ours. Called by dev.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,10 +35,11 @@ class WorkTree:
     """For one thread at a time."""
 
     def __init__(self, folder: Path, repository: Path) -> None:
-        """`repository` is made where it is missing, and kept from one start to the next."""
+        """`repository` is made where it is missing or broken, and kept from one start to the next."""
         self._folder = folder.resolve()
         self._repository = repository
         self._running = Running()
+        self._proven = False
 
     @property
     def git_dir(self) -> Path:
@@ -46,6 +48,17 @@ class WorkTree:
 
     def commit(self) -> str:
         """The commit that holds the folder as it is now: the last one, if nothing changed. Raises WorkTreeError."""
+        if not self._proven:
+            self._unlock()
+            try:
+                self._committed()
+            except WorkTreeError:  # it may be broken, and nothing is lost with it
+                shutil.rmtree(self._repository, ignore_errors=True)
+        commit = self._committed()
+        self._proven = True
+        return commit
+
+    def _committed(self) -> str:
         if not (self._repository / "HEAD").exists():
             self._initialize()
         self._git("add", "--all", "--", ".")
@@ -61,6 +74,11 @@ class WorkTree:
     def close(self) -> None:
         """Ends what runs."""
         self._running.end_all()
+
+    def _unlock(self) -> None:
+        """What a git left that was killed with a former process; nobody else works there now."""
+        for lock in (*self._repository.glob("*.lock"), *self._repository.glob("refs/heads/*.lock")):
+            lock.unlink()
 
     def _initialize(self) -> None:
         self._repository.parent.mkdir(parents=True, exist_ok=True)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from knative_lambda import settings
+from knative_lambda.api import crd, kinds
+from knative_lambda.api.meta import ANNOTATION_RECONCILE, Key
+from knative_lambda.cluster.base import NotFound
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import SystemClock
-from knative_lambda.local import dev
-from knative_lambda.local.heard import Heard
+from knative_lambda.local import dev, origin
+from knative_lambda.local.heard import Heard, Remark
 from knative_lambda.local.origin import Origin
 from knative_lambda.machinery.process import Service
 
@@ -53,3 +58,39 @@ async def test_what_the_server_runs_is_what_the_builder_may_not_delete(tmp_path:
         assert players.builder._in_use == players.server.images
         players.images.close()
         await letters.close()
+
+
+async def test_folder_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    """A file that goes while git reads it, say; here it is a repository inside that has no commit yet."""
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    found = origin.of(str(folder), state=tmp_path / "state", watch=None)
+    clock, heard = SystemClock(), Heard()
+    cluster = MemoryCluster(clock=clock, definitions=crd.definitions())
+    options, key = dev.Options(str(folder), tmp_path / "state"), Key("default", found.name)
+    stage = dev.Stage(options, "http://127.0.0.1:8080", key, cluster, None, heard)  # type: ignore[arg-type]
+
+    async def asked() -> str:
+        try:
+            repository = await cluster.get(kinds.FUNCTION_REPOSITORY, key)
+        except NotFound:
+            return "not there"
+        return str(repository["metadata"].get("annotations", {}).get(ANNOTATION_RECONCILE, ""))
+
+    following = asyncio.create_task(dev._follow(stage, found, clock))
+    try:
+        async with asyncio.timeout(30):
+            while await asked() != "":
+                await asyncio.sleep(0.01)
+            subprocess.run(["git", "init", "--quiet", str(folder / "inner")], check=True)
+            told = await heard.next()
+            assert isinstance(told, Remark)
+            assert "does not have a commit checked out" in told.text
+            shutil.rmtree(folder / "inner" / ".git")
+            (folder / "inner" / "function.yaml").write_text("spec: {}\n")
+            while not await asked():
+                await asyncio.sleep(0.01)
+        assert not following.done()
+    finally:
+        following.cancel()
+        await asyncio.wait({following})

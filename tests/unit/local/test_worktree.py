@@ -73,3 +73,23 @@ def test_next_start_goes_on_from_the_last_commit(tree: WorkTree, folder: Path) -
 def test_folder_that_is_gone_is_told_in_gits_words(tmp_path: Path) -> None:
     with pytest.raises(WorkTreeError, match="cannot change to"):
         WorkTree(tmp_path / "nowhere", tmp_path / "repository.git").commit()
+
+
+@pytest.mark.parametrize("lock", ["index.lock", "HEAD.lock", "refs/heads/main.lock"])
+def test_lock_that_a_killed_git_left_is_no_trouble_for_the_next_start(
+    tree: WorkTree, folder: Path, tmp_path: Path, lock: str
+) -> None:
+    first = tree.commit()
+    (tree.git_dir / lock).touch()
+    (folder / "hello" / "main.py").write_text("def handler(request):\n    return 2\n")
+    again = WorkTree(folder, tree.git_dir).commit()
+    log = ["git", "--git-dir", str(tree.git_dir), "rev-list", again]
+    assert subprocess.run(log, check=True, capture_output=True, text=True).stdout.split() == [again, first]
+
+
+@pytest.mark.parametrize("broken", ["index", "HEAD", "refs/heads/main", "config"])
+def test_repository_that_is_broken_is_made_anew(tree: WorkTree, folder: Path, broken: str) -> None:
+    tree.commit()
+    (tree.git_dir / broken).write_text("broken")
+    again = WorkTree(folder, tree.git_dir)
+    assert files(again, again.commit()) == ["hello/main.py"]
