@@ -27,6 +27,7 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.memory_letters import MemoryLetters
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local.messaging.broker import LocalBroker
+from knative_lambda.resources.trigger import PARALLELISM
 from knative_lambda.wiring import http
 from knative_lambda.wiring.http import Listener
 from tests.benchmarks.posting import accepted_per_second
@@ -109,7 +110,7 @@ async def _broker(count: int) -> tuple[float, float]:
 
 async def _furnish(cluster: MemoryCluster) -> None:
     for kind, (name, spec) in OBJECTS.items():
-        metadata = {"name": name, "namespace": "shop"}
+        metadata = {"name": name, "namespace": "shop", "annotations": {PARALLELISM: "10"}}
         manifest = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
         await cluster.apply(kind, manifest)
     url = {"status": {"url": "http://orders.shop.localhost"}}

@@ -21,6 +21,7 @@ from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.sqlite_letters import SqliteLetters
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local.messaging.broker import LocalBroker
+from knative_lambda.resources.trigger import PARALLELISM
 
 ORDERS = Key("shop", "orders")
 TAKEN = "taken"
@@ -50,7 +51,7 @@ def manifest(kind: Kind, name: str, spec: Object) -> Object:
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
-        "metadata": {"name": name, "namespace": "shop"},
+        "metadata": {"name": name, "namespace": "shop", "annotations": {PARALLELISM: "10"}},
         "spec": spec,
     }
 

@@ -120,7 +120,7 @@ class Scaling(Model):
     max_replicas: int = Field(default=50, ge=1, le=1000)
     """Replicas at most, whatever the traffic."""
     target_concurrency: int = Field(default=10, ge=1, le=1000)
-    """Requests at once per replica that the autoscaler aims at."""
+    """Requests at once per replica that the autoscaler aims at; so many events each trigger delivers at a time."""
     scale_to_zero_grace_period: Duration = Field(default="30s", json_schema_extra=within("0s", "1h"))
     """How long the last replica is kept without traffic; Knative allows 1h at most."""
 

@@ -14,6 +14,9 @@ from knative_lambda.api.meta import Key
 from knative_lambda.resources import child, names
 from knative_lambda.resources.child import Component, Manifest
 
+PARALLELISM = "rabbitmq.eventing.knative.dev/parallelism"
+"""Annotation of a Trigger: so many events are delivered at a time; without it one after the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSink:
@@ -37,11 +40,13 @@ def manifest(fn: LambdaFunction, wanted: FunctionTrigger, *, sink: DeadLetterSin
     Without a sink there is no `delivery` at all: a Trigger with its own delivery and no sink loses events, one
     without any inherits the Broker's (api-facts 3.5).
     """
+    metadata = child.metadata(fn, name=names.trigger(fn, wanted), component=Component.TRIGGER)
+    metadata["annotations"][PARALLELISM] = str(fn.spec.scaling.target_concurrency)
     return child.stamp(
         {
             "apiVersion": kinds.TRIGGER.api_version,
             "kind": kinds.TRIGGER.kind,
-            "metadata": child.metadata(fn, name=names.trigger(fn, wanted), component=Component.TRIGGER),
+            "metadata": metadata,
             "spec": _spec(fn, wanted, sink),
         }
     )

@@ -23,6 +23,7 @@ from knative_lambda.kit.clock import ManualClock
 from knative_lambda.local.messaging.broker import DEFAULTS, BrokerOptions, LocalBroker
 from knative_lambda.local.messaging.delivery import Notice
 from knative_lambda.resources import names
+from knative_lambda.resources.trigger import PARALLELISM
 
 NAMESPACE = "shop"
 BROKER = Key(NAMESPACE, "default")
@@ -136,6 +137,7 @@ class Desk:
         name: str = "",
         wanted: Mapping[str, str] | None = None,
         delivery: Object | None = DELIVERY,
+        parallelism: str | None = None,
         **more: Any,
     ) -> Key:
         ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": function.name}
@@ -145,7 +147,7 @@ class Desk:
         if delivery is not None:
             spec["delivery"] = delivery
         key = Key(function.namespace, name or f"{function.name}-trigger")
-        await self._apply(kinds.TRIGGER, key, spec)
+        await self._apply(kinds.TRIGGER, key, spec, {PARALLELISM: parallelism} if parallelism else {})
         return key
 
     async def standard(self, plays: Function = takes_all, **trigger: Any) -> Key:
@@ -168,8 +170,8 @@ class Desk:
         found = await self.conditions(kinds.TRIGGER, key)
         return found.get("Ready", {}).get("status") == "True"
 
-    async def _apply(self, kind: Any, key: Key, spec: Object) -> None:
-        metadata = {"name": key.name, "namespace": key.namespace}
+    async def _apply(self, kind: Any, key: Key, spec: Object, annotations: Mapping[str, str] | None = None) -> None:
+        metadata = {"name": key.name, "namespace": key.namespace, "annotations": dict(annotations or {})}
         await self.cluster.apply(
             kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
         )

@@ -99,6 +99,39 @@ async def test_broker_of_another_namespace_delivers_only_there(tmp_path: Path) -
         assert [call.headers["ce-id"] for call in await desk.called(1)] == ["mine"]
 
 
+# ---- in which order ----
+
+
+async def test_events_are_delivered_one_after_the_other_and_a_failing_one_holds_up_the_rest(tmp_path: Path) -> None:
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard(answering(500, 200))
+        for number in range(3):
+            await desk.post(ce_id=f"e-{number}")
+        await desk.called(1)
+        await desk.clock.advance(1)
+        assert desk.broker.waiting(trigger) == 3
+        await desk.clock.advance(1)
+        await desk.settled(trigger)
+        assert [call.headers["ce-id"] for call in desk.calls] == ["e-0", "e-0", "e-1", "e-2"]
+
+
+async def test_as_many_events_as_the_triggers_annotation_says_are_delivered_at_a_time(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard(hanging(gate), parallelism="2")
+        for number in range(6):
+            await desk.post(ce_id=f"e-{number}")
+        await desk.called(2)
+        await asyncio.sleep(0.05)
+        assert len(desk.calls) == 2
+        await desk.trigger(ORDERS, parallelism="4")
+        await desk.called(4)
+        await asyncio.sleep(0.05)
+        assert len(desk.calls) == 4
+        gate.set()
+        await desk.settled(trigger)
+
+
 # ---- how often ----
 
 
@@ -196,7 +229,7 @@ async def test_slow_and_failing_functions_hold_nobody_up(tmp_path: Path) -> None
         await desk.standard()
         await desk.function(slow, hanging(gate))
         await desk.function(failing, answering(500))
-        await desk.ready(await desk.trigger(slow), await desk.trigger(failing))
+        await desk.ready(await desk.trigger(slow, parallelism="10"), await desk.trigger(failing, parallelism="10"))
         answers = [await desk.post(ce_id=f"e-{number}") for number in range(30)]
         assert {answer.status_code for answer in answers} == {202}
         calls = await desk.called(30)
@@ -335,7 +368,7 @@ async def test_loop_of_replies_ends_with_a_line_in_the_log(tmp_path: Path, capsy
 
 async def test_reply_that_does_not_fit_is_tried_again_without_calling_the_function_again(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    options = BrokerOptions(queue_length=1, parallelism=1)
+    options = BrokerOptions(queue_length=1)
     async with Desk(tmp_path, options=options).running() as desk:
         trigger = await desk.standard(replying(), wanted={"type": "order.placed"})
         await desk.function(AUDIT, hanging(gate))
@@ -389,7 +422,7 @@ async def test_full_disk_is_507_and_nothing_is_counted_as_waiting(tmp_path: Path
 
 async def test_events_wait_for_the_next_start_and_go_to_the_trigger_that_is_made_again(tmp_path: Path) -> None:
     async with Desk(tmp_path).running() as desk:
-        await desk.standard(answering(503))
+        await desk.standard(answering(503), parallelism="10")
         for number in range(25):
             await desk.post(ce_id=f"e-{number}")
         await desk.called(10)
@@ -463,6 +496,8 @@ async def test_broker_and_trigger_become_ready_in_the_words_of_knative(tmp_path:
     ("more", "reason", "message"),
     [
         ({"delivery": {"backoffDelay": "1s"}}, "DeliveryInvalid", "delivery.backoffDelay must be an ISO 8601"),
+        ({"parallelism": "0"}, "DeliveryInvalid", "parallelism must be a number from 1 to 1000, not '0'"),
+        ({"parallelism": "1001"}, "DeliveryInvalid", "from 1 to 1000, not '1001'"),
         (
             {"subscriber": {"uri": "http://example.com"}},
             "Unable to get the Subscriber's URI",
@@ -505,7 +540,7 @@ async def test_changed_trigger_takes_effect_and_statuses_are_not_written_again_a
 async def test_queue_goes_with_its_trigger_and_with_it_what_is_under_way(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with Desk(tmp_path).running() as desk:
-        trigger = await desk.standard(hanging(gate))
+        trigger = await desk.standard(hanging(gate), parallelism="10")
         for number in range(15):
             await desk.post(ce_id=f"e-{number}")
         await desk.called(10)
@@ -541,7 +576,7 @@ async def rename(desk: Desk, old: str, new: str) -> None:
 async def test_disk_that_fails_for_a_while_costs_no_event(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with Desk(tmp_path).running() as desk:
-        trigger = await desk.standard(hanging(gate))
+        trigger = await desk.standard(hanging(gate), parallelism="10")
         for number in range(15):
             await desk.post(ce_id=f"e-{number}")
         await desk.called(10)

@@ -191,6 +191,12 @@ def test_trigger_filters_exactly_and_sends_to_the_knative_service() -> None:
     assert spec["subscriber"] == {"ref": ref}
 
 
+def test_trigger_gives_as_many_events_at_a_time_as_a_replica_takes_requests() -> None:
+    fn = gen.lambda_function("hello", gen.with_trigger("default"), gen.with_spec(scaling={"targetConcurrency": 1}))
+    annotations = trigger.manifest(fn, fn.spec.triggers[0], sink=None)["metadata"]["annotations"]
+    assert annotations["rabbitmq.eventing.knative.dev/parallelism"] == "1"
+
+
 def test_trigger_without_a_sink_inherits_the_brokers_delivery() -> None:
     fn = gen.lambda_function("hello", gen.with_trigger("default"))
     assert "delivery" not in trigger.manifest(fn, fn.spec.triggers[0], sink=None)["spec"]

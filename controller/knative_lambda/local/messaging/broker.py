@@ -38,8 +38,6 @@ class BrokerOptions:
     """Events that wait for one function."""
     store_bytes: int = 512 * 1024 * 1024
     """Of all events on disk."""
-    parallelism: int = 10
-    """Events that one function is given at a time."""
     hops: int = 32
     """Replies to replies that are followed."""
     grace: float = 5.0
@@ -73,7 +71,6 @@ class LocalBroker:
             self._backlog,
             self._courier.deliver,
             clock=clock,
-            parallelism=options.parallelism,
             queue_length=options.queue_length,
         )
         self._eventing = Eventing(cluster, self._lanes, clock=clock, url=options.url)

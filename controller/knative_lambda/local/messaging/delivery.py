@@ -65,6 +65,8 @@ class Route:
     address: str
     """Its URL, for people."""
     policy: Policy
+    parallelism: int
+    """Events that are under way at a time; one keeps their order."""
     function: Key
     """Whose dead letters they are."""
 

@@ -25,6 +25,7 @@ from knative_lambda.local.messaging.delivery import Reception, Route, Stopped
 Deliver = Callable[[Route, Accepted], Awaitable[None]]
 
 READING = Backoff(base=0.5, cap=30.0)
+READ_AT_ONCE = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -32,16 +33,13 @@ _log = structlog.get_logger(__name__)
 class Lane:
     """One queue."""
 
-    def __init__(
-        self, route: Route, backlog: Backlog, deliver: Deliver, *, clock: Clock, parallelism: int, waiting: int
-    ) -> None:
+    def __init__(self, route: Route, backlog: Backlog, deliver: Deliver, *, clock: Clock, waiting: int) -> None:
         """`waiting`: events that are there already. Begins to deliver at once."""
         self.route = route
         self.waiting = waiting
         self._backlog = backlog
         self._deliver = deliver
         self._clock = clock
-        self._parallelism = parallelism
         self._freed = asyncio.Event()
         self._filled = asyncio.Event()
         self._filled.set()
@@ -49,6 +47,11 @@ class Lane:
         self.tasks: set[asyncio.Task[None]] = set()
         """Deliveries under way."""
         self._reader = asyncio.create_task(self._read(), name=f"queue {route.trigger}")
+
+    def change(self, route: Route) -> None:
+        """For what is not under way yet."""
+        self.route = route
+        self._freed.set()
 
     def wake(self) -> None:
         """There is another event in the backlog."""
@@ -79,10 +82,10 @@ class Lane:
 
     async def _free(self) -> int:
         """How many more can be delivered at the same time; waits for the first."""
-        while len(self.tasks) >= self._parallelism:
+        while (free := self.route.parallelism - len(self.tasks)) <= 0:
             self._freed.clear()
             await self._freed.wait()
-        return self._parallelism - len(self.tasks)
+        return min(free, READ_AT_ONCE)
 
     async def _next(self, limit: int) -> list[Accepted]:
         attempt = 0
@@ -121,14 +124,11 @@ class Lane:
 class Lanes:
     """All of them, by Trigger."""
 
-    def __init__(
-        self, backlog: Backlog, deliver: Deliver, *, clock: Clock, parallelism: int, queue_length: int
-    ) -> None:
-        """`parallelism`: deliveries of one queue at a time; `queue_length`: events of one queue."""
+    def __init__(self, backlog: Backlog, deliver: Deliver, *, clock: Clock, queue_length: int) -> None:
+        """`queue_length`: events of one queue."""
         self._backlog = backlog
         self._deliver = deliver
         self._clock = clock
-        self._parallelism = parallelism
         self._queue_length = queue_length
         self._lanes: dict[Key, Lane] = {}
         self._found = dict(backlog.waiting)
@@ -142,7 +142,7 @@ class Lanes:
         """From now on events go this way. What waits goes it too, except for a delivery that has begun."""
         lane = self._lanes.get(route.trigger)
         if lane is not None:
-            lane.route = route
+            lane.change(route)
             return
         waiting = self._found.pop(route.trigger, 0)
         if waiting:
@@ -152,7 +152,6 @@ class Lanes:
             self._backlog,
             self._deliver,
             clock=self._clock,
-            parallelism=self._parallelism,
             waiting=waiting,
         )
 

@@ -17,7 +17,9 @@ from knative_lambda.local.conditions import FALSE, TRUE, UNKNOWN, condition, sta
 from knative_lambda.local.messaging import retries
 from knative_lambda.local.messaging.delivery import Route
 from knative_lambda.local.messaging.retries import Policy
+from knative_lambda.resources.trigger import PARALLELISM
 
+MOST_AT_A_TIME = 1000
 _BROKER_CONDITIONS = (
     "ExchangeReady",
     "DLXReady",
@@ -53,6 +55,8 @@ class TriggerSeen:
     delivery: Mapping[str, Any]
     sink: str
     """URI of its dead-letter sink."""
+    parallelism: str
+    """What the annotation says."""
     status: Mapping[str, Any] = field(compare=False)
 
 
@@ -64,6 +68,7 @@ class Resolved:
     address: str
     """Of the subscriber; empty while it has none."""
     policy: Policy | None
+    parallelism: int = 1
     problem: str = ""
     """Why there is no policy."""
 
@@ -85,6 +90,7 @@ def project_trigger(obj: Object) -> TriggerSeen:
         subscriber=_subscriber(_dict(spec, "subscriber"), key.namespace),
         delivery=delivery,
         sink=str(_dict(delivery, "deadLetterSink").get("uri", "")),
+        parallelism=str(_dict(obj["metadata"], "annotations").get(PARALLELISM, "1")),
         status=_status(obj),
     )
 
@@ -100,9 +106,9 @@ def resolved(seen: TriggerSeen, broker: BrokerSeen | None, address: str) -> Reso
     """A Trigger without a `delivery` of its own inherits its Broker's."""
     delivery = seen.delivery or (broker.delivery if broker is not None else {})
     try:
-        return Resolved(broker, address, retries.policy_of(delivery))
+        return Resolved(broker, address, retries.policy_of(delivery), _parallelism(seen.parallelism))
     except ValueError as error:
-        return Resolved(broker, address, None, str(error))
+        return Resolved(broker, address, None, problem=str(error))
 
 
 def route(seen: TriggerSeen, found: Resolved) -> Route | None:
@@ -116,6 +122,7 @@ def route(seen: TriggerSeen, found: Resolved) -> Route | None:
         subscriber=seen.subscriber,
         address=found.address,
         policy=found.policy,
+        parallelism=found.parallelism,
         function=_function(seen.sink) or seen.subscriber,
     )
 
@@ -175,6 +182,13 @@ def _subscriber(subscriber: Mapping[str, Any], namespace: str) -> Key | None:
     if not is_service or subscriber.get("uri", "/") != "/":
         return None
     return Key(ref.get("namespace") or namespace, str(ref.get("name", "")))
+
+
+def _parallelism(text: str) -> int:
+    """Raises ValueError for what the webhook of the RabbitMQ Broker would not take."""
+    if not re.fullmatch(r"[1-9]\d{0,3}", text) or int(text) > MOST_AT_A_TIME:
+        raise ValueError(f"annotation {PARALLELISM} must be a number from 1 to {MOST_AT_A_TIME}, not {text!r}")
+    return int(text)
 
 
 def _function(sink: str) -> Key | None:
