@@ -43,6 +43,7 @@ GOODBYE_SECONDS = 0.25
 LOOK_SECONDS = 1.0
 """Between looks whether local mode still runs."""
 _POD = "KUBERNETES_SERVICE_HOST"
+_DEFAULT_ONE = "local mode runs with a default state folder: give --state-dir DIR for another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def choose(
     if state_dir:
         return _of_state(state_dir)
     if local:
-        return _only_one(otherwise="none runs with a default state folder: start one with kn-lambda dev REPO")
+        return _only_one(otherwise=f"no {_DEFAULT_ONE}, or start one with kn-lambda dev REPO")
     if kubeconfig or context:
         return Site(kubeconfig, context, _state_of(kubeconfig))
     files = config.files(None)
@@ -117,8 +118,8 @@ def choose(
     if os.environ.get(_POD):
         return Site()
     return _only_one(
-        otherwise="no kubeconfig at $KUBECONFIG or ~/.kube/config, and no local mode runs:"
-        " give --kubeconfig FILE, or start one with kn-lambda dev REPO"
+        otherwise=f"no kubeconfig at $KUBECONFIG or ~/.kube/config, and no {_DEFAULT_ONE}, or --kubeconfig FILE for a"
+        " cluster, or start one with kn-lambda dev REPO"
     )
 
 

@@ -67,6 +67,8 @@ def invoke(
     from knative_lambda.cli import posting, seen
 
     verb, body = _method(method), _data(data, file)
+    if event_type == "":
+        raise Fault("--type is empty, and an event without a type is none: leave --type out to send a plain request")
     if not event_type and (source or subject or event_id):
         raise Fault("--source, --subject and --id are of a CloudEvent: give its --type, too")
     given = posting.headers(header or [])

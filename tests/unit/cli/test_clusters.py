@@ -85,7 +85,7 @@ def test_a_state_folder_must_be_one_that_runs(terminal: Terminal, running: list[
     starting = _start(terminal.here / "starting", running, kubeconfig=False)
     with pytest.raises(Fault, match="is still starting"):
         clusters.choose(state_dir=starting)
-    with pytest.raises(Fault, match="none runs with a default state folder"):
+    with pytest.raises(Fault, match="no local mode runs with a default state folder: give --state-dir DIR"):
         clusters.choose(local=True)
 
 
@@ -155,6 +155,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(terminal: Terminal) -> None:
         (["invoke", "hello", "--data", "x", "--file", "y"], "give one of them"),
         (["invoke", "hello", "--file", "missing.json"], "missing.json: No such file or directory"),
         (["invoke", "hello", "--source", "/x"], "give its --type, too"),
+        (["invoke", "hello", "--type", ""], "--type is empty, and an event without a type is none"),
         (["invoke", "hello", "--header", "no colon"], "write 'Name: value'"),
         (["invoke", "hello", "--header", "a b: c"], "write 'Name: value'"),
         (["invoke", "hello", "--method", "GET /x"], "is no HTTP method"),
