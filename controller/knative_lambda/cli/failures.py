@@ -36,8 +36,16 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and (words := error.strerror or str(error)):
         return f"{error.filename}: {words}" if error.filename else words
     if isinstance(error, _expected()):
-        return str(error)
+        return f"{error}{_advice(error)}"
     return f"unexpected {type(error).__name__}: {error} (--debug before the command shows where)"
+
+
+def _advice(error: BaseException) -> str:
+    """For a text that was written where nobody knows who asks."""
+    from knative_lambda.cluster.base import Unavailable
+
+    is_away = isinstance(error, Unavailable)
+    return "; is the cluster up, and is it the one that --kubeconfig and --context name?" if is_away else ""
 
 
 def _first_of(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from knative_lambda.api.conditions import Reason
 from knative_lambda.api.function import Scaling
 from knative_lambda.cli import failures
-from knative_lambda.cluster.base import Unavailable
+from knative_lambda.cluster.base import Forbidden, Unavailable
 from knative_lambda.settings import SettingsError
 from knative_lambda.sources.base import SourceError
 
@@ -28,7 +28,11 @@ def _invalid() -> ValidationError:
         (OSError("cannot listen on 127.0.0.1 port 80"), "cannot listen on 127.0.0.1 port 80"),
         (ConnectionResetError(), "unexpected ConnectionResetError: (--debug before the command shows where)"),
         (ExceptionGroup("two", [failures.Fault("one"), OSError(13, "Permission denied")]), "one; Permission denied"),
-        (Unavailable("the API server does not answer"), "the API server does not answer"),
+        (
+            Unavailable("the API server does not answer"),
+            "the API server does not answer; is the cluster up, and is it the one that --kubeconfig and --context name?",
+        ),
+        (Forbidden("you may not list"), "you may not list"),
         (SettingsError("no RabbitMQ is named"), "no RabbitMQ is named"),
         (SourceError(Reason.SOURCE_REFUSED, "the tree is too large"), "the tree is too large"),
         (failures.Fault("two\nlines   and\tmore"), "two lines and more"),
