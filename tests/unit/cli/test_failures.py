@@ -29,8 +29,8 @@ def _invalid() -> ValidationError:
         (ConnectionResetError(), "unexpected ConnectionResetError: (--debug before the command shows where)"),
         (ExceptionGroup("two", [failures.Fault("one"), OSError(13, "Permission denied")]), "one; Permission denied"),
         (
-            Unavailable("the API server does not answer"),
-            "the API server does not answer; is the cluster up, and is it the one that --kubeconfig and --context name?",
+            Unavailable("no answer"),
+            "no answer; is the cluster up, and is it the one that --kubeconfig and --context name?",
         ),
         (Forbidden("you may not list"), "you may not list"),
         (SettingsError("no RabbitMQ is named"), "no RabbitMQ is named"),
