@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -10,16 +11,23 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.local.dev_process import COMMAND, Dev, copy_examples, environment
+from tests.local.stage import alive
 
 FAILING = 'def handler(event):\n    raise RuntimeError("the warehouse is closed")\n'
 MENDED = 'def handler(event):\n    print(f"order taken: {event.data}", flush=True)\n'
+FORKING = """
+child = subprocess.Popen(["sleep", "600"])
+daemon = subprocess.Popen(["sleep", "600"], start_new_session=True, env={{}})
+with open("{pids}", "w") as file:
+    file.write(f"{{child.pid}} {{daemon.pid}}")
+"""
 READY_ROW = re.compile(r"hello-python\s*│ Ready")
 ORDER = "com.example.order.placed"
 
@@ -43,8 +51,19 @@ def dev(examples: Path, state: Path) -> Iterator[Dev]:
 
 def processes_of(state: Path) -> list[str]:
     """Command lines that name the state folder."""
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if str(state) in line and " dev " not in line]
+    return [line for line in commands() if str(state) in line and " dev " not in line]
+
+
+def commands() -> list[str]:
+    """Of all processes."""
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_whole_story_from_the_first_start_to_a_replayed_dead_letter(dev: Dev, examples: Path) -> None:
@@ -106,15 +125,86 @@ def test_bad_function_file_is_told_by_file_and_line(dev: Dev, examples: Path) ->
     assert "python" in told["message"]
 
 
-def test_kill_leaves_no_process_behind_once_it_is_started_again(dev: Dev, examples: Path) -> None:
-    dev.ready("hello-python")
-    assert dev.get("hello-python").status_code == 200
+def test_kill_leaves_neither_process_nor_lock_and_keeps_dead_letters_and_what_is_built(
+    dev: Dev, examples: Path, tmp_path: Path
+) -> None:
+    code = examples / "functions" / "order-events" / "main.py"
+    dev.ready("order-events")
+    saved = dev.now()
+    code.write_text(FAILING + "import subprocess\n" + FORKING.format(pids=tmp_path / "pids"))
+    dev.ready("order-events", after=saved)
+    assert dev.send(ORDER, "order-of-the-dead", {"number": 3}) == 202
+    dev.wait_for("delivery", what="dead", id="order-of-the-dead")
+    children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert all(map(alive, children))
     dev.process.kill()
     dev.process.wait(10)
+    killed = time.time()
+    (dev.state / "repository.git" / "index.lock").touch()
     with Dev(examples, dev.state) as again:
-        again.ready("hello-python", after=0)
+        again.ready("order-events")
+        again.ready("hello-nodejs")
+        assert not any(map(alive, children))
+        shown = again.command("dlq", "show", "default/order-events", "--state-dir", str(dev.state))
+        assert "order-of-the-dead" in shown.stdout
         assert again.stop(signal.SIGTERM) == 0
     assert processes_of(dev.state) == []
+    logs = [log.read_text() for log in (dev.state / "builds").rglob("*.log") if log.stat().st_mtime > killed]
+    assert any("made sha256:" in log for log in logs)
+    assert not [log for log in logs if re.search(r"^# .*(npm ci|pip install)", log, re.MULTILINE)]
+
+
+def test_saves_while_an_older_one_is_built_end_with_the_newest_code(dev: Dev, examples: Path, tmp_path: Path) -> None:
+    folder, begun = examples / "functions" / "hello-nodejs", tmp_path / "begun"
+    installing = f"sleep 600.{os.getpid()}"
+
+    def save(word: str, package: str) -> None:
+        (folder / "index.js").write_text(f"exports.handler = () => '{word}';\n")
+        (folder / "package.json").write_text(package)
+
+    dev.ready("hello-nodejs")
+    first = dev.now()
+    save("first", json.dumps({"scripts": {"postinstall": f"touch {begun}; {installing}"}}))
+    until(begun.exists)
+    until(lambda: installing in commands())
+    second = dev.now()
+    save("second", "{}")
+    dev.wait_for("function", name="hello-nodejs", phase="Building", after=second)
+    save("third", "{}")
+    answers: list[str] = []
+    until(lambda: heard(answers, dev.get("hello-nodejs").text) == "third")
+    until(lambda: installing not in commands())
+    dev.ready("hello-nodejs", after=second)
+    assert heard(answers, dev.get("hello-nodejs").text) == "third"
+    assert answers[1:] in (["second", "third"], ["third"]), "never an older one after a newer one"
+    assert "first" not in answers
+    failed = [line for line in list(dev.lines())[first:] if line.get("phase") == "Failed"]
+    assert failed == [], "a build that nobody wants any more is no failure"
+
+
+def heard(answers: list[str], answer: str) -> str:
+    """The answer, kept when it is another one than the last."""
+    if answers[-1:] != [answer]:
+        answers.append(answer)
+    return answer
+
+
+def test_function_that_asks_for_another_version_is_told_of_in_the_terminal_and_in_its_events(
+    dev: Dev, examples: Path
+) -> None:
+    here = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    other = "20" if here.startswith("v24.") else "24"
+    dev.ready("hello-nodejs")
+    saved = dev.now()
+    (examples / "functions" / "hello-nodejs" / "function.yaml").write_text(
+        f'spec:\n  runtime: {{language: nodejs, version: "{other}"}}\n'
+    )
+    told = dev.wait_for("remark", name="hello-nodejs", after=saved)
+    assert told["message"] == f"the function asks for nodejs {other}, this machine runs it with {here}"
+    dev.ready("hello-nodejs", after=saved)
+    described = dev.command("describe", "hello-nodejs", "--state-dir", str(dev.state))
+    assert re.search(rf"Warning\s+OtherVersion\s+the function asks for nodejs {other}", described.stdout), described
+    assert not [line for line in list(dev.lines())[:saved] if line["kind"] == "remark" and line["name"]]
 
 
 def test_second_one_on_the_same_state_and_a_taken_port_are_told(dev: Dev, examples: Path, tmp_path: Path) -> None:
@@ -128,7 +218,8 @@ def test_second_one_on_the_same_state_and_a_taken_port_are_told(dev: Dev, exampl
     assert "--port" in taken.stderr
 
 
-def test_commit_is_what_counts_without_watching(examples: Path, state: Path) -> None:
+@pytest.mark.parametrize("bare", [False, True], ids=["tree", "bare"])
+def test_commit_is_what_counts_without_watching(examples: Path, state: Path, tmp_path: Path, *, bare: bool) -> None:
     def git(*arguments: str) -> None:
         author = ("-c", "user.name=dev", "-c", "user.email=dev@localhost")
         subprocess.run(["git", "-C", str(examples), *author, *arguments], check=True, capture_output=True)
@@ -136,15 +227,22 @@ def test_commit_is_what_counts_without_watching(examples: Path, state: Path) -> 
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "-m", "first")
-    with Dev(examples, state, "--no-watch") as dev:
+    place = tmp_path / "bare.git" if bare else examples
+    if bare:
+        git("clone", "--quiet", "--bare", ".", str(place))
+    with Dev(place, state, *(() if bare else ("--no-watch",))) as dev:
         dev.ready("hello-python")
         (examples / "functions" / "hello-python" / "main.py").write_text('def handler(request):\n    return "second"\n')
         time.sleep(1.0)
         assert dev.get("hello-python").text.strip() == "Hello from Python"
         saved = dev.now()
         git("commit", "--quiet", "--all", "-m", "second")
+        if bare:
+            git("push", "--quiet", str(place), "HEAD")
         dev.ready("hello-python", after=saved)
         assert dev.get("hello-python").text.strip() == "second"
+        assert dev.stop(signal.SIGHUP) == 0, "as when its terminal is closed"
+    assert processes_of(state) == []
 
 
 def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
