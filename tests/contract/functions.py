@@ -97,9 +97,9 @@ class Installed:
         """The image's /app, at `root`."""
         runtime = catalog.RUNTIMES[self.language]
         for name, content in runtime.context_files(Runtime(language=self.language, handler=handler)).items():
-            _write(root / name, content)
+            write(root / name, content)
         for name, text in files.items():
-            _write(root / "function" / name, text.encode())
+            write(root / "function" / name, text.encode())
         if self.language is Language.NODEJS:
             (root / "runtime" / "node_modules").symlink_to(self.folder / "node_modules")
 
@@ -130,6 +130,14 @@ class Shelf:
     installed: Installed
     run: processes.Run
     _started: dict[str, Serving] = field(default_factory=dict)
+
+    @property
+    def language(self) -> Language:
+        return self.installed.language
+
+    @property
+    def code_file(self) -> str:
+        return self.installed.code_file
 
     def serve(self, name: str, code: str, **environment: str) -> Serving:
         """One that listens, of one file; started by the first who asks."""
@@ -205,7 +213,7 @@ def _fill(language: Language, files: Mapping[str, bytes], folder: Path) -> None:
         raise NotInstallable("npm is not installed")
     made = folder.with_name(f"{folder.name}-{os.getpid()}")
     for name, content in files.items():
-        _write(made / name, content)
+        write(made / name, content)
     command = {
         Language.PYTHON: [
             sys.executable, "-m", "uv", "pip", "install", "-q", "--python", bare_python(), "--require-hashes",
@@ -226,6 +234,7 @@ def _fill(language: Language, files: Mapping[str, bytes], folder: Path) -> None:
     made.rename(folder)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """A file, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from knative_lambda.api.function import Language
-from tests.contract.functions import LANGUAGES, Answer, Serving, Shelf, language_shelf
+from tests.contract.functions import Answer, Serving
+from tests.contract.go_functions import AnyShelf, any_shelf
 
 pytestmark = pytest.mark.contract
 
 PAGE = Path(__file__).parents[2] / "docs" / "functions.md"
-FENCES = {"python": Language.PYTHON, "js": Language.NODEJS}
+FENCES = {"python": Language.PYTHON, "js": Language.NODEJS, "go": Language.GO}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = re.compile(r"\b[0-9a-f]{16}\b")
 
@@ -109,13 +110,18 @@ def examples(text: str) -> Iterator[Example]:
 
 
 EXAMPLES = [
-    (language, example) for language in LANGUAGES for example in examples(PAGE.read_text()) if language in example.code
+    (language, example) for language in Language for example in examples(PAGE.read_text()) if language in example.code
 ]
+GO_CODES = {
+    f"example-{number}": example.code[language]
+    for number, (language, example) in enumerate(EXAMPLES)
+    if language is Language.GO
+}
 
 
 @pytest.fixture(scope="module")
-def shelves(request: pytest.FixtureRequest) -> Iterator[Shelf]:
-    with language_shelf(request.param) as shelf:
+def shelves(request: pytest.FixtureRequest) -> Iterator[AnyShelf]:
+    with any_shelf(request.param, GO_CODES) as shelf:
         yield shelf
 
 
@@ -125,7 +131,7 @@ def shelves(request: pytest.FixtureRequest) -> Iterator[Shelf]:
     indirect=["shelves"],
     ids=[f"{language.value}-{example.heading}" for language, example in EXAMPLES],
 )
-def test_example_of_the_page_answers_what_the_page_shows(shelves: Shelf, number: int) -> None:
+def test_example_of_the_page_answers_what_the_page_shows(shelves: AnyShelf, number: int) -> None:
     language, example = EXAMPLES[number]
     serving = shelves.serve(f"example-{number}", example.code[language])
     for call in example.calls:
@@ -134,8 +140,8 @@ def test_example_of_the_page_answers_what_the_page_shows(shelves: Shelf, number:
         assert _idless(line) in _idless(serving.log)
 
 
-def test_page_has_examples_of_every_part_in_both_languages() -> None:
-    headings = {language: {example.heading for one, example in EXAMPLES if one is language} for language in LANGUAGES}
-    assert headings[Language.PYTHON] == headings[Language.NODEJS]
+def test_page_has_examples_of_every_part_in_every_language() -> None:
+    headings = {language: {example.heading for one, example in EXAMPLES if one is language} for language in Language}
+    assert headings[Language.PYTHON] == headings[Language.NODEJS] == headings[Language.GO]
     assert len(headings[Language.PYTHON]) >= 7
     assert all(example.calls for _, example in EXAMPLES)

@@ -5,6 +5,7 @@ Knative's probe is a connection to the port: who listens is ready, so nothing ma
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import time
@@ -14,7 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from knative_lambda.api.function import Language
-from tests.contract.functions import EVENT, LANGUAGES, Answer, Serving, Shelf, language_shelf, listens_within
+from tests.contract.functions import EVENT, LANGUAGES, Answer, Serving, language_shelf, listens_within
+from tests.contract.go_functions import AnyShelf, GoShelf, any_shelf
 from tests.testbed import processes
 
 pytestmark = pytest.mark.contract
@@ -33,11 +35,89 @@ exports.handler = () => new Promise((resolve) => {
   setTimeout(() => resolve('done'), 1000);
 });
 """,
+    Language.GO: """package f
+import ("fmt"; "net/http"; "time")
+func Handler(*http.Request) string {
+	fmt.Println("began")
+	time.Sleep(time.Second)
+	return "done"
+}
+""",
+}
+ODD = {
+    Language.PYTHON: """
+import os, time
+def handler(request):
+    if request.path == "/hang":
+        print("hangs", flush=True)
+        time.sleep(3600)
+    if request.path == "/exit":
+        os._exit(5)
+    return "fine"
+""",
+    Language.NODEJS: """
+exports.handler = (event) => {
+  if (event.path === '/exit') process.exit(5);
+  if (event.path !== '/hang') return 'fine';
+  console.log('hangs');
+  return new Promise(() => {});
+};
+""",
+    Language.GO: """package f
+import ("fmt"; "net/http"; "os")
+func Handler(r *http.Request) string {
+	switch r.URL.Path {
+	case "/hang":
+		fmt.Println("hangs")
+		select {}
+	case "/exit":
+		os.Exit(5)
+	case "/later":
+		go panic("in a goroutine of its own")
+		select {}
+	}
+	return "fine"
+}
+""",
 }
 SLOW_TO_LOAD = {
     Language.PYTHON: {"main.py": "import time\ntime.sleep(1)\ndef handler(event):\n    return 'loaded'\n"},
     Language.NODEJS: {
         "index.mjs": "await new Promise((on) => setTimeout(on, 1000));\nexport const handler = () => 'loaded';\n"
+    },
+    Language.GO: {
+        "main.go": """package f
+import ("net/http"; "os"; "time")
+func init() {
+	if os.Getenv("TESTED_HANDLER") == "loading" {
+		time.Sleep(time.Second)
+	}
+}
+func Handler(*http.Request) string { return "loaded" }
+"""
+    },
+}
+GO_BROKEN = {
+    "panics": ('panic("at load")', "panic: at load"),
+    "ends": ('println("at load")\n\t\tos.Exit(4)', "at load"),
+}
+GO_CODES = {
+    **dict.fromkeys(("slow", "idle", "many"), SLOW[Language.GO]),
+    "loading": SLOW_TO_LOAD[Language.GO]["main.go"],
+    **dict.fromkeys(("hangs", "exits", "later"), ODD[Language.GO]),
+    "odd": "package f\nfunc Handler(text string) string { return text }\n",
+    "two": 'package f\nimport "net/http"\nfunc Handler(r *http.Request) (string, string) { return "", "" }\n',
+    **{
+        name: f"""package f
+import ("net/http"; "os")
+func init() {{
+	if os.Getenv("TESTED_HANDLER") == "{name}" {{
+		{code}
+	}}
+}}
+func Handler(*http.Request) {{}}
+"""
+        for name, (code, _) in GO_BROKEN.items()
     },
 }
 BROKEN: dict[str, tuple[Language, Mapping[str, str], str]] = {
@@ -65,17 +145,21 @@ BROKEN: dict[str, tuple[Language, Mapping[str, str], str]] = {
 }
 
 
-@pytest.fixture(scope="module", params=LANGUAGES, ids=lambda language: language.value)
-def shelf(request: pytest.FixtureRequest) -> Iterator[Shelf]:
-    with language_shelf(request.param) as shelf:
+@pytest.fixture(scope="module", params=[*LANGUAGES, Language.GO], ids=lambda language: language.value)
+def shelf(request: pytest.FixtureRequest) -> Iterator[AnyShelf]:
+    with any_shelf(request.param, GO_CODES) as shelf:
         yield shelf
 
 
-def code_of(shelf: Shelf, code: Mapping[Language, str]) -> Mapping[str, str]:
-    return {shelf.installed.code_file: code[shelf.installed.language]}
+go_only = pytest.mark.parametrize("shelf", [Language.GO], indirect=True, ids=["go"])
+interpreted = pytest.mark.parametrize("shelf", LANGUAGES, indirect=True, ids=lambda language: language.value)
 
 
-def started(shelf: Shelf, name: str, files: Mapping[str, str], **environment: str) -> Serving:
+def code_of(shelf: AnyShelf, code: Mapping[Language, str]) -> Mapping[str, str]:
+    return {shelf.code_file: code[shelf.language]}
+
+
+def started(shelf: AnyShelf, name: str, files: Mapping[str, str], **environment: str) -> Serving:
     serving = shelf.start(name, files, **environment)
     serving.server.await_ready(lambda: processes.port_open(serving.port), timeout=60)
     return serving
@@ -95,15 +179,71 @@ def test_what_cannot_be_loaded_never_listens_and_says_why(what: str) -> None:
         assert len(serving.log.splitlines()) < 15
 
 
-def test_nothing_listens_before_the_function_is_loaded(shelf: Shelf) -> None:
+@go_only
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("odd", "the function cannot be served: the handler is func(string) string; it must be "),
+        ("two", "the function cannot be served: the handler is func(*http.Request) (string, string); it must be "),
+        ("absent", "the function cannot be served: the handler is <nil>; it must be "),
+        *((name, words) for name, (_, words) in GO_BROKEN.items()),
+    ],
+)
+def test_go_that_cannot_begin_never_listens_and_says_why(shelf: GoShelf, name: str, words: str) -> None:
+    """What cannot be compiled is in test_go_shim."""
+    serving = shelf.start(name)
+    assert not listens_within(serving, 20)
+    assert serving.server.wait(10) not in (0, -signal.SIGTERM)
+    assert words in serving.log
+
+
+def test_a_handler_that_hangs_holds_up_nobody_else(shelf: AnyShelf) -> None:
+    serving = started(shelf, "hangs", code_of(shelf, ODD))
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(serving.ask, path="/hang")
+        serving.await_log("hangs")
+        assert serving.ask(path="/").text == "fine"
+        assert serving.ask("GET", "/health/liveness").text == "ok"
+        assert not hanging.done()
+        serving.server.stop(grace=0)
+        assert isinstance(hanging.exception(20), (ConnectionError, http.client.HTTPException))
+
+
+def test_a_handler_that_ends_the_process_gives_no_answer_and_never_a_good_one(shelf: AnyShelf) -> None:
+    serving = started(shelf, "exits", code_of(shelf, ODD))
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        serving.ask(path="/exit")
+    if shelf.language is not Language.PYTHON:
+        assert serving.server.wait(10) == 5
+        return
+    processes.wait_until(lambda: _fine(serving), what="gunicorn's next process", timeout=20)
+
+
+def _fine(serving: Serving) -> bool:
+    try:
+        return serving.ask(path="/").text == "fine"
+    except (ConnectionError, http.client.HTTPException):
+        return False
+
+
+@go_only
+def test_go_ends_after_a_panic_that_belongs_to_no_request(shelf: GoShelf) -> None:
+    serving = started(shelf, "later", {})
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        serving.ask(path="/later")
+    assert serving.server.wait(10) == 2
+    assert "panic: in a goroutine of its own" in serving.log
+
+
+def test_nothing_listens_before_the_function_is_loaded(shelf: AnyShelf) -> None:
     began = time.monotonic()
-    serving = started(shelf, "loading", SLOW_TO_LOAD[shelf.installed.language])
+    serving = started(shelf, "loading", SLOW_TO_LOAD[shelf.language])
     assert time.monotonic() - began > 1
     assert serving.ask("GET", "/health/readiness").text == "ok"
     assert serving.ask(headers=EVENT).text == "loaded"
 
 
-def test_running_requests_finish_after_sigterm_and_the_process_ends_well(shelf: Shelf) -> None:
+def test_running_requests_finish_after_sigterm_and_the_process_ends_well(shelf: AnyShelf) -> None:
     serving = started(shelf, "slow", code_of(shelf, SLOW))
     with ThreadPoolExecutor() as pool:
         answers: list[Future[Answer]] = [pool.submit(serving.ask) for _ in range(3)]
@@ -114,7 +254,7 @@ def test_running_requests_finish_after_sigterm_and_the_process_ends_well(shelf: 
     assert not processes.port_open(serving.port)
 
 
-def test_an_idle_process_ends_at_once_after_sigterm(shelf: Shelf) -> None:
+def test_an_idle_process_ends_at_once_after_sigterm(shelf: AnyShelf) -> None:
     serving = started(shelf, "idle", code_of(shelf, SLOW))
     began = time.monotonic()
     os.kill(serving.server.pid, signal.SIGTERM)
@@ -122,7 +262,7 @@ def test_an_idle_process_ends_at_once_after_sigterm(shelf: Shelf) -> None:
     assert time.monotonic() - began < 3
 
 
-def test_ten_requests_run_at_once(shelf: Shelf) -> None:
+def test_ten_requests_run_at_once(shelf: AnyShelf) -> None:
     """As many as a function's targetConcurrency is by default, on a machine of any size."""
     serving = started(shelf, "many", code_of(shelf, SLOW))
     began = time.monotonic()
@@ -131,7 +271,8 @@ def test_ten_requests_run_at_once(shelf: Shelf) -> None:
     assert (answers, time.monotonic() - began < 3) == ([200] * 10, True)
 
 
-def test_async_handlers_share_what_their_module_keeps(shelf: Shelf) -> None:
+@interpreted
+def test_async_handlers_share_what_their_module_keeps(shelf: AnyShelf) -> None:
     code = {
         Language.PYTHON: """
 import asyncio

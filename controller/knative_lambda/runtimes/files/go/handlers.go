@@ -2,12 +2,16 @@ package shim
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,23 +22,43 @@ import (
 
 const (
 	structured = "application/cloudevents+json"
-	batch      = "application/cloudevents-batch+json"
-	wanted     = "it must be func(http.ResponseWriter, *http.Request), an http.Handler, or a function of a CloudEvent: " +
-		"func([context.Context,] cloudevents.Event) ([result,] [error])"
+	formats    = "application/cloudevents"
+	wanted     = "it must be func(http.ResponseWriter, *http.Request), an http.Handler, or a function of a CloudEvent or " +
+		"of a request: func([context.Context,] cloudevents.Event or *http.Request) ([result,] [error])"
+	allowed = "what JSON can hold, string, []byte, cloudevents.Event, *http.Response, nil"
 )
 
-// handler answers one request; its error is the function's.
+// handler answers one request; its error is the function's, or a refusal.
 type handler func(http.ResponseWriter, *http.Request) error
+
+// refusal is an answer to a request that is the sender's fault.
+type refusal struct {
+	status int
+	words  string
+}
+
+func (r refusal) Error() string { return r.words }
+
+func noEvent(format string, arguments ...any) error {
+	return refusal{http.StatusBadRequest, "not a CloudEvent: " + fmt.Sprintf(format, arguments...)}
+}
 
 var (
 	contextType = reflect.TypeFor[context.Context]()
 	eventType   = reflect.TypeFor[event.Event]()
+	requestType = reflect.TypeFor[*http.Request]()
 	errorType   = reflect.TypeFor[error]()
+
+	required = []string{"specversion", "id", "source", "type"}
+	optional = []string{"datacontenttype", "dataschema", "subject", "time"}
+	versions = []string{"1.0", "0.3"}
+	moment   = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
 )
 
 // adapt tells once, at start, how the function is called. A function of requests gets every request as it is; a
-// function of events gets CloudEvents only. What that one returns is the answer: nothing is 204, a CloudEvent is sent
-// as one (a Broker takes it as the reply), text and bytes go as they are, everything else as JSON.
+// function of events gets CloudEvents only. What those of one value return is the answer: nothing is 204, a CloudEvent
+// is sent as one (a Broker takes it as the reply), an http.Response is what it says, text and bytes go as they are,
+// everything else as JSON.
 func adapt(function any) (handler, error) {
 	switch served := function.(type) {
 	case func(http.ResponseWriter, *http.Request):
@@ -43,10 +67,10 @@ func adapt(function any) (handler, error) {
 		return requests(served), nil
 	}
 	shape := reflect.TypeOf(function)
-	if !takesEvents(shape) || !returnsAnAnswer(shape) {
+	if !takesOne(shape) || !returnsAnAnswer(shape) {
 		return nil, fmt.Errorf("the handler is %v; %s", shape, wanted)
 	}
-	return events(reflect.ValueOf(function), shape), nil
+	return answering(reflect.ValueOf(function), shape), nil
 }
 
 func requests(served http.Handler) handler {
@@ -56,26 +80,25 @@ func requests(served http.Handler) handler {
 	}
 }
 
-func takesEvents(shape reflect.Type) bool {
+func takesOne(shape reflect.Type) bool {
 	if shape == nil || shape.Kind() != reflect.Func || shape.IsVariadic() || shape.NumIn() == 0 || shape.NumIn() > 2 {
 		return false
 	}
-	last := shape.In(shape.NumIn() - 1)
-	return (last == eventType || last == reflect.PointerTo(eventType)) && (shape.NumIn() == 1 || shape.In(0) == contextType)
+	one := []reflect.Type{eventType, reflect.PointerTo(eventType), requestType}
+	return slices.Contains(one, shape.In(shape.NumIn()-1)) && (shape.NumIn() == 1 || shape.In(0) == contextType)
 }
 
 func returnsAnAnswer(shape reflect.Type) bool {
 	return shape.NumOut() <= 1 || (shape.NumOut() == 2 && shape.Out(1) == errorType && shape.Out(0) != errorType)
 }
 
-func events(function reflect.Value, shape reflect.Type) handler {
+func answering(function reflect.Value, shape reflect.Type) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		received, err := eventOf(r)
+		given, err := arguments(shape, r)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return nil
+			return err
 		}
-		result, err := resultOf(function.Call(arguments(shape, r.Context(), received)))
+		result, err := resultOf(function.Call(given))
 		if status := statusOf(err); status != 0 {
 			w.WriteHeader(status)
 			return nil
@@ -87,15 +110,23 @@ func events(function reflect.Value, shape reflect.Type) handler {
 	}
 }
 
-func arguments(shape reflect.Type, ctx context.Context, received *event.Event) []reflect.Value {
-	given := reflect.ValueOf(received)
-	if shape.In(shape.NumIn()-1) == eventType {
+func arguments(shape reflect.Type, r *http.Request) ([]reflect.Value, error) {
+	last, given := shape.In(shape.NumIn()-1), reflect.ValueOf(r)
+	if last != requestType {
+		received, err := eventOf(r)
+		if err != nil {
+			return nil, err
+		}
+		traced(r.Context(), received)
+		given = reflect.ValueOf(received)
+	}
+	if last == eventType {
 		given = given.Elem()
 	}
 	if shape.NumIn() == 1 {
-		return []reflect.Value{given}
+		return []reflect.Value{given}, nil
 	}
-	return []reflect.Value{reflect.ValueOf(ctx), given}
+	return []reflect.Value{reflect.ValueOf(r.Context()), given}, nil
 }
 
 func resultOf(returned []reflect.Value) (any, error) {
@@ -126,46 +157,170 @@ func statusOf(err error) int {
 func eventOf(r *http.Request) (*event.Event, error) {
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	kind = strings.ToLower(strings.TrimSpace(kind))
-	if kind == batch {
-		return nil, errors.New("batches of CloudEvents are not supported")
+	has := func(name string) bool { return len(r.Header.Values("ce-"+name)) > 0 }
+	switch {
+	case kind == structured:
+		return structuredOf(r)
+	case strings.HasPrefix(kind, formats):
+		return nil, refusal{http.StatusUnsupportedMediaType, fmt.Sprintf("%s is not taken: send each event by itself, as %s or "+
+			"in headers", kind, structured)}
+	case !slices.ContainsFunc(required, has):
+		return nil, noEvent("this function takes CloudEvents only")
 	}
-	if kind != structured && r.Header.Get("Ce-Specversion") == "" {
-		return nil, fmt.Errorf("not a CloudEvent: %s", lacking(r.Header))
+	return binaryOf(r)
+}
+
+func structuredOf(r *http.Request) (*event.Event, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, noEvent("the body cannot be read")
 	}
+	var content any
+	if err := json.Unmarshal(body, &content); err != nil {
+		return nil, noEvent("the body is not JSON (%v)", err)
+	}
+	attributes, ok := content.(map[string]any)
+	if !ok {
+		return nil, noEvent("the body is not a JSON object")
+	}
+	if err := check(attributes); err != nil {
+		return nil, err
+	}
+	received := &event.Event{}
+	if err := valid(received, withoutData(body, received)); err != nil {
+		return nil, err
+	}
+	return received, setData(received, body)
+}
+
+// withoutData reads the attributes alone: what the SDK makes of the data depends on the order in which it finds them.
+func withoutData(body []byte, into *event.Event) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return err
+	}
+	delete(fields, "data")
+	delete(fields, "data_base64")
+	attributes, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(attributes, into)
+}
+
+// setData takes bytes as they are, text as its bytes unless JSON is wanted, and everything else as JSON.
+func setData(received *event.Event, body []byte) error {
+	var held struct {
+		Data  json.RawMessage `json:"data"`
+		Bytes []byte          `json:"data_base64"`
+	}
+	if err := json.Unmarshal(body, &held); err != nil {
+		return noEvent("%v", err)
+	}
+	var text string
+	kind := received.DataContentType()
+	switch {
+	case held.Bytes != nil:
+		received.DataEncoded, received.DataBase64 = held.Bytes, true
+	case string(held.Data) == "null":
+	case kind != "" && !isJSON(kind) && json.Unmarshal(held.Data, &text) == nil:
+		received.DataEncoded = []byte(text)
+	default:
+		received.DataEncoded = held.Data
+	}
+	return nil
+}
+
+func isJSON(contentType string) bool {
+	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	kind = strings.TrimSpace(kind)
+	return kind == "application/json" || strings.HasSuffix(kind, "+json")
+}
+
+func binaryOf(r *http.Request) (*event.Event, error) {
 	headers, err := decoded(r.Header)
 	if err != nil {
 		return nil, err
 	}
-	if kind == structured {
-		headers.Set("Content-Type", structured)
+	attributes := map[string]any{}
+	for name, values := range headers {
+		if of, ok := strings.CutPrefix(name, "Ce-"); ok {
+			attributes[strings.ToLower(of)] = values[0]
+		}
+	}
+	if err := check(attributes); err != nil {
+		return nil, err
 	}
 	received, err := binding.ToEvent(r.Context(), cehttp.NewMessage(headers, r.Body))
+	if err := valid(received, err); err != nil {
+		return nil, err
+	}
+	if isJSON(received.DataContentType()) && len(received.Data()) > 0 && !json.Valid(received.Data()) {
+		return nil, noEvent("the data is not JSON")
+	}
+	return received, nil
+}
+
+func valid(received *event.Event, err error) error {
 	if err == nil {
 		err = received.Validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("not a CloudEvent: %v", err)
+		return noEvent("%s", inOneLine(err))
 	}
-	trace(received, r.Header)
-	return received, nil
+	return nil
 }
 
-func lacking(headers http.Header) string {
-	for name := range headers {
-		if strings.HasPrefix(name, "Ce-") {
-			return "specversion missing"
-		}
-	}
-	return "this function takes CloudEvents only"
+// inOneLine is for the SDK, which tells each mistake in a line of its own.
+func inOneLine(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", ", ")
 }
 
-// trace hands the request's W3C trace context on, as the event's extensions of those names.
-func trace(received *event.Event, headers http.Header) {
-	for _, name := range []string{"traceparent", "tracestate"} {
-		if value := headers.Get(name); value != "" {
-			received.SetExtension(name, value)
+// check is the same in every language; the SDK's own words differ, and it panics on data of both kinds.
+func check(attributes map[string]any) error {
+	missing := slices.DeleteFunc(slices.Clone(required), func(name string) bool {
+		return attributes[name] != nil && attributes[name] != ""
+	})
+	if len(missing) > 0 {
+		return noEvent("%s missing", strings.Join(missing, ", "))
+	}
+	wrong := slices.DeleteFunc(slices.Concat(required, optional), func(name string) bool {
+		_, ok := attributes[name].(string)
+		return ok || attributes[name] == nil
+	})
+	if len(wrong) > 0 {
+		return noEvent("%s must be text", strings.Join(wrong, ", "))
+	}
+	if version, _ := attributes["specversion"].(string); !slices.Contains(versions, version) {
+		return noEvent("specversion %s is not one of %s", version, strings.Join(versions, ", "))
+	}
+	if when, ok := attributes["time"].(string); ok && !moment.MatchString(when) {
+		return noEvent("time is not of the form 2026-01-31T12:00:00Z")
+	}
+	return checkRest(attributes)
+}
+
+func checkRest(attributes map[string]any) error {
+	for name, value := range attributes {
+		switch value.(type) {
+		case map[string]any, []any:
+			if name != "data" {
+				return noEvent("%s must be text, a number or a boolean", name)
+			}
 		}
 	}
+	encoded, there := attributes["data_base64"]
+	if !there {
+		return nil
+	}
+	if _, both := attributes["data"]; both {
+		return noEvent("data and data_base64 exclude each other")
+	}
+	text, ok := encoded.(string)
+	if _, err := base64.StdEncoding.DecodeString(text); err != nil || !ok {
+		return noEvent("data_base64 is not base64")
+	}
+	return nil
 }
 
 // decoded undoes the percent-encoding of CloudEvents in HTTP headers, which the SDK leaves to us.
@@ -178,7 +333,7 @@ func decoded(headers http.Header) (http.Header, error) {
 		for number, value := range values {
 			plain, err := url.PathUnescape(value)
 			if err != nil || !utf8.ValidString(plain) {
-				return nil, errors.New("not a CloudEvent: a header is not percent-encoded UTF-8")
+				return nil, noEvent("a header is not percent-encoded UTF-8")
 			}
 			values[number] = plain
 		}
@@ -196,14 +351,16 @@ func send(w http.ResponseWriter, result any) error {
 		return sendEvent(w, answer)
 	case *event.Event:
 		return sendEvent(w, *answer)
+	case *http.Response:
+		return sendResponse(w, answer)
 	case string:
-		return write(w, "text/plain; charset=utf-8", []byte(answer))
+		return write(w, "text/html; charset=utf-8", []byte(answer))
 	case []byte:
 		return write(w, "application/octet-stream", answer)
 	}
 	content, err := json.Marshal(result)
 	if err != nil {
-		return fmt.Errorf("the handler's result is no answer: %w", err)
+		return fmt.Errorf("the handler returned %T: %w; allowed: %s", result, err, allowed)
 	}
 	return write(w, "application/json", content)
 }
@@ -212,11 +369,54 @@ func sendEvent(w http.ResponseWriter, reply event.Event) error {
 	if reply.ID() == "" {
 		reply.SetID(opaque())
 	}
-	content, err := json.Marshal(reply) // validates it
+	content, err := json.Marshal(reply)
+	if err == nil {
+		err = reply.Validate()
+	}
 	if err != nil {
-		return fmt.Errorf("the handler's result is no CloudEvent: %w", err)
+		return fmt.Errorf("the handler returned a CloudEvent that is none: %s; allowed: %s", inOneLine(err), allowed)
 	}
 	return write(w, structured, content)
+}
+
+// sendResponse takes the status, headers and body that the function wants; no status is 200.
+func sendResponse(w http.ResponseWriter, answer *http.Response) error {
+	if answer.Body != nil {
+		defer answer.Body.Close()
+	}
+	status := answer.StatusCode
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if status < 200 || status > 599 {
+		return fmt.Errorf("the handler returned the status %d; allowed: 200 to 599", status)
+	}
+	for name, values := range answer.Header {
+		for _, value := range values {
+			w.Header().Add(name, value)
+		}
+	}
+	w.WriteHeader(status)
+	if answer.Body == nil {
+		return nil
+	}
+	if _, err := io.Copy(w, reading{answer.Body}); errors.As(err, &unread{}) {
+		return fmt.Errorf("the body of the handler's answer cannot be read: %w", err)
+	}
+	return nil
+}
+
+// reading tells errors of a body from those of a client that is gone.
+type reading struct{ io.Reader }
+
+type unread struct{ error }
+
+func (r reading) Read(into []byte) (int, error) {
+	count, err := r.Reader.Read(into)
+	if err != nil && err != io.EOF {
+		err = unread{err}
+	}
+	return count, err
 }
 
 // write leaves out what a client that is gone does not read; the server has closed its connection.

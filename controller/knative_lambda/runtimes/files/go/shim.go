@@ -15,17 +15,25 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
+	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-const target = "dispatch"
+const (
+	target = "dispatch"
+	module = "knative-lambda.invalid/shim."
+)
 
 // server is functions-framework's, which keeps it to itself; every request brings it along. None before the first.
 var server atomic.Pointer[http.Server]
+
+// name is that of the Knative Service, which Serve hides from the framework.
+var name = os.Getenv("K_SERVICE")
 
 // Serve answers at $HOST:$PORT until the process is told to end. Called by the main function that compile writes.
 func Serve(function any) {
@@ -59,28 +67,103 @@ func dispatch(handle handler, w http.ResponseWriter, r *http.Request) {
 	if running, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		server.Store(running)
 	}
-	if r.Method == http.MethodGet && (r.URL.Path == "/health/liveness" || r.URL.Path == "/health/readiness") {
-		fmt.Fprint(w, "ok")
+	if answered(w, r) {
 		return
 	}
+	id := opaque()
 	answer := &response{ResponseWriter: w}
 	defer func() {
 		if cause := recover(); cause != nil {
-			fail(answer, fmt.Sprintf("panic: %v\n%s", cause, debug.Stack()))
+			fail(answer, id, fmt.Sprintf("panic: %v\n%s", cause, userStack(string(debug.Stack()))))
 		}
 	}()
-	if err := handle(answer, r); err != nil {
-		fail(answer, fmt.Sprintf("%v", err))
+	err := handle(answer, informed(r, id))
+	var refused refusal
+	switch {
+	case errors.As(err, &refused):
+		fmt.Fprintf(os.Stderr, "refused: %s\n", refused.words) // a Broker takes it as delivered
+		plain(answer, refused.status, refused.words)
+	case err != nil:
+		fail(answer, id, err.Error())
 	}
 }
 
+// answered are the paths that never reach a handler, in any language.
+func answered(w http.ResponseWriter, r *http.Request) bool {
+	switch r.URL.Path {
+	case "/health/liveness", "/health/readiness":
+		if r.Method == http.MethodGet {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprint(w, "ok")
+			return true
+		}
+	case "/favicon.ico", "/robots.txt":
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	return false
+}
+
+// told is a handler's context: by names, for a function cannot import this package to have keys of it.
+type told struct {
+	context.Context
+	values map[string]any
+}
+
+func (t told) Value(key any) any {
+	if name, ok := key.(string); ok && t.values[name] != nil {
+		return t.values[name]
+	}
+	return t.Context.Value(key)
+}
+
+// informed is the request with what the handlers of every language are told.
+func informed(r *http.Request, id string) *http.Request {
+	values := map[string]any{
+		"id": id, "function": name, "revision": os.Getenv("K_REVISION"), "traceparent": r.Header.Get("traceparent"),
+		"tracestate": r.Header.Get("tracestate"),
+	}
+	known := r.WithContext(told{r.Context(), values})
+	values["request"] = known
+	return known
+}
+
+// traced takes the W3C trace context of the event when the request has none.
+func traced(ctx context.Context, received *event.Event) {
+	values := ctx.(told).values
+	for _, name := range []string{"traceparent", "tracestate"} {
+		if own, ok := received.Extensions()[name].(string); ok && values[name] == "" {
+			values[name] = own
+		}
+	}
+}
+
+// userStack is the function's own part of a stack: a log has little room.
+func userStack(stack string) string {
+	lines := strings.Split(strings.TrimSpace(stack), "\n")[1:]
+	var kept []string
+	panicked := false
+	for at := 0; at+1 < len(lines); at += 2 {
+		switch frame := lines[at]; {
+		case strings.HasPrefix(frame, "panic("):
+			kept, panicked = nil, true
+		case !panicked || strings.HasPrefix(frame, "runtime."):
+		case strings.HasPrefix(frame, "reflect.Value.") || strings.HasPrefix(frame, module):
+			return strings.Join(kept, "\n")
+		default:
+			kept = append(kept, frame, lines[at+1])
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
 // fail answers with an id that only the log explains; an answer that has begun is cut off, or it would look whole.
-func fail(answer *response, reason string) {
-	id := opaque()
+func fail(answer *response, id, reason string) {
 	fmt.Fprintf(os.Stderr, "error %s: %s\n", id, reason)
 	if !answer.begun {
+		clear(answer.Header())
 		answer.Header().Set("X-Error-Id", id)
-		http.Error(answer, "internal error "+id, http.StatusInternalServerError)
+		plain(answer, http.StatusInternalServerError, "internal error "+id)
 		return
 	}
 	connection, _, err := http.NewResponseController(answer.ResponseWriter).Hijack()
@@ -89,6 +172,12 @@ func fail(answer *response, reason string) {
 		return
 	}
 	connection.Close()
+}
+
+func plain(w http.ResponseWriter, status int, words string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, words)
 }
 
 func opaque() string {

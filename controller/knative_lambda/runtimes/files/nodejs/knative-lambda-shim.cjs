@@ -24,7 +24,11 @@ const TARGET = 'knative-lambda-dispatch';
 const HEALTH = ['/health/liveness', '/health/readiness'];
 const REQUIRED = ['specversion', 'id', 'source', 'type'];
 const SPECVERSIONS = ['1.0', '0.3'];
+const OPTIONAL = ['datacontenttype', 'dataschema', 'subject', 'time'];
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 const STRUCTURED = 'application/cloudevents+json';
+const FORMATS = 'application/cloudevents';
 const CONTEXT = /^(?:_?(?:context|ctx)\b|\{)/;
 const ALLOWED = 'object, array, string, number, boolean, Buffer, CloudEvent, Response, nothing';
 /** Milliseconds that answers get to leave when the process must end. */
@@ -32,6 +36,9 @@ const LAST_WORDS = 200;
 
 /** A request that says it is a CloudEvent and is none; the text is for its sender. */
 class NotAnEvent extends Error {}
+
+/** A format of CloudEvents that nobody here reads; the text is for its sender. */
+class NotTaken extends Error {}
 
 /** What the handler returned cannot be sent; the text is for the log. */
 class Unanswerable extends Error {}
@@ -85,16 +92,12 @@ function secondParameter(text) {
 /** The CloudEvent that the request carries, undefined when it carries none; the content type decides. */
 function eventOf(request) {
   const contentType = mediaType(request);
-  let event;
-  if (contentType === STRUCTURED) {
-    event = structured(request.body);
-  } else if (REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined)) {
-    event = binary(request, contentType);
-  } else {
-    return undefined;
+  if (contentType === STRUCTURED) return structured(request.body);
+  if (contentType.startsWith(FORMATS)) {
+    throw new NotTaken(`${contentType} is not taken: send each event by itself, as ${STRUCTURED} or in headers`);
   }
-  check(event);
-  return event;
+  const carries = REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined);
+  return carries ? binary(request, contentType) : undefined;
 }
 
 function mediaType(request) {
@@ -105,6 +108,7 @@ function structured(body) {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new NotAnEvent('the body is not a JSON object');
   }
+  check(body);
   return typeof body.data_base64 === 'string' ? { ...body, data: Buffer.from(body.data_base64, 'base64') } : body;
 }
 
@@ -113,6 +117,7 @@ function binary(request, contentType) {
   for (const [name, value] of Object.entries(request.headers)) {
     if (name.startsWith('ce-')) event[name.slice(3)] = decoded(value);
   }
+  check(event);
   if (contentType !== '') event.datacontenttype = request.header('content-type');
   const empty = request.rawBody === undefined || request.rawBody.length === 0;
   return empty ? event : { ...event, data: dataOf(request.body, contentType) };
@@ -136,13 +141,27 @@ function decoded(value) {
   }
 }
 
+/** The same in every language. */
 function check(event) {
   const missing = REQUIRED.filter((name) => (event[name] ?? '') === '');
   if (missing.length > 0) throw new NotAnEvent(`${missing.join(', ')} missing`);
-  const wrong = REQUIRED.filter((name) => typeof event[name] !== 'string');
+  const wrong = [...REQUIRED, ...OPTIONAL].filter((name) => typeof (event[name] ?? '') !== 'string');
   if (wrong.length > 0) throw new NotAnEvent(`${wrong.join(', ')} must be text`);
   if (!SPECVERSIONS.includes(event.specversion)) {
     throw new NotAnEvent(`specversion ${event.specversion} is not one of ${SPECVERSIONS.join(', ')}`);
+  }
+  if (!TIME.test(event.time ?? '0000-00-00T00:00:00Z')) {
+    throw new NotAnEvent('time is not of the form 2026-01-31T12:00:00Z');
+  }
+  const odd = Object.keys(event).find((name) => name !== 'data' && typeof (event[name] ?? '') === 'object');
+  if (odd !== undefined) throw new NotAnEvent(`${odd} must be text, a number or a boolean`);
+  if ('data_base64' in event) checkBytes(event);
+}
+
+function checkBytes(event) {
+  if ('data' in event) throw new NotAnEvent('data and data_base64 exclude each other');
+  if (typeof event.data_base64 !== 'string' || !BASE64.test(event.data_base64)) {
+    throw new NotAnEvent('data_base64 is not base64');
   }
 }
 
@@ -161,25 +180,30 @@ async function send(response, result) {
   } else if (isResponse(result)) {
     await sendResponse(response, result);
   } else if (isEvent(result)) {
-    response.set('content-type', STRUCTURED).send(json(asEvent(result)));
+    sendJson(response, STRUCTURED, json(asEvent(result)));
   } else if (typeof result === 'string') {
     response.send(result);
   } else if (result instanceof Uint8Array || result instanceof ArrayBuffer) {
     response.send(bytes(result));
   } else {
-    const text = json(result);
-    response.set('content-type', 'application/json; charset=utf-8').send(text);
+    sendJson(response, 'application/json', json(result));
   }
+}
+
+/** As bytes, and the type past express, which adds a charset that JSON does not have. */
+function sendJson(response, type, text) {
+  response.setHeader('content-type', type);
+  response.send(Buffer.from(text));
 }
 
 async function sendResponse(response, result) {
   const body = Buffer.from(await result.arrayBuffer());
   response.status(result.status);
   for (const [name, value] of result.headers) {
-    if (name !== 'set-cookie') response.set(name, value);
+    if (name !== 'set-cookie') response.setHeader(name, value);
   }
   for (const cookie of result.headers.getSetCookie?.() ?? []) response.append('set-cookie', cookie);
-  if (result.headers.get('content-type') === null) response.type('application/octet-stream');
+  if (result.headers.get('content-type') === null && body.length > 0) response.type('application/octet-stream');
   response.end(body);
 }
 
@@ -221,7 +245,7 @@ function contextOf(id, request, event) {
 /** Called by functions-framework for every request. */
 async function dispatch(request, response) {
   if (request.method === 'GET' && HEALTH.includes(request.path)) {
-    response.send('ok');
+    response.type('text/plain').send('ok');
     return;
   }
   const id = randomBytes(8).toString('hex');
@@ -232,7 +256,8 @@ async function dispatch(request, response) {
   try {
     await answer(request, response, id);
   } catch (error) {
-    if (error instanceof NotAnEvent) refuse(response, `not a CloudEvent: ${error.message}`);
+    if (error instanceof NotAnEvent) refuse(response, 400, `not a CloudEvent: ${error.message}`);
+    else if (error instanceof NotTaken) refuse(response, 415, error.message);
     else fail(response, id, error);
   }
 }
@@ -264,10 +289,10 @@ function fail(response, id, error) {
   plain(response.set('x-error-id', id), 500, `internal error ${id}`);
 }
 
-/** Logged, for a Broker takes a 400 as delivered. */
-function refuse(response, words) {
+/** Logged, for a Broker takes it as delivered. */
+function refuse(response, status, words) {
   console.error(`refused: ${words}`);
-  plain(response, 400, words);
+  plain(response, status, words);
 }
 
 function plain(response, status, words) {
@@ -282,7 +307,7 @@ function unparsed(error, request, response, next) {
     try {
       request.body = JSON.parse(error.body);
     } catch {
-      return refuse(response, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
+      return refuse(response, 400, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
     }
     return dispatch(request, response);
   }

@@ -12,11 +12,13 @@ they say. What it raises is a 500 with an id; the stack is in the log only, unde
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib
 import inspect
 import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -33,7 +35,7 @@ from cloudevents import exceptions
 from cloudevents.http import CloudEvent, from_http, from_json, to_structured
 from functions_framework import _function_registry
 from functions_framework._http.gunicorn import GunicornApplication
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +44,10 @@ TARGET = "knative_lambda_dispatch"
 """How functions-framework finds us; users' functions are found by `load`."""
 HEALTH = ("/health/liveness", "/health/readiness")
 STRUCTURED = "application/cloudevents+json"
+FORMATS = "application/cloudevents"
 REQUIRED = ("specversion", "id", "source", "type")
+OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 SPECVERSIONS = ("1.0", "0.3")
 HTTP, CLOUDEVENT, EITHER = "http", "cloudevent", "either"
 REQUEST_NAMES = ("request", "req")
@@ -81,6 +86,10 @@ class Wanted:
 
 class NotAnEvent(Exception):
     """A request that says it is a CloudEvent and is none; the text is for its sender."""
+
+
+class NotTaken(Exception):
+    """A format of CloudEvents that nobody here reads; the text is for its sender."""
 
 
 class Unanswerable(Exception):
@@ -137,6 +146,8 @@ def event_of(request: Any) -> Any:
     """The CloudEvent that the request carries, None when it carries none; the content type decides."""
     if request.mimetype == STRUCTURED:
         return _structured(request.get_data())
+    if request.mimetype.startswith(FORMATS):
+        raise NotTaken(f"{request.mimetype} is not taken: send each event by itself, as {STRUCTURED} or in headers")
     if any(f"ce-{name}" in request.headers for name in REQUIRED):
         return _binary(request)
     return None
@@ -181,14 +192,31 @@ def _decoded(name: str, value: str) -> str:
 
 
 def _check(attributes: Mapping[str, Any]) -> None:
+    """The same in every language; the SDKs differ."""
     missing = [name for name in REQUIRED if attributes.get(name) in (None, "")]
     if missing:
         raise NotAnEvent(f"{', '.join(missing)} missing")
-    wrong = [name for name in REQUIRED if not isinstance(attributes[name], str)]
+    wrong = [name for name in (*REQUIRED, *OPTIONAL) if not isinstance(attributes.get(name) or "", str)]
     if wrong:
         raise NotAnEvent(f"{', '.join(wrong)} must be text")
     if attributes["specversion"] not in SPECVERSIONS:
         raise NotAnEvent(f"specversion {attributes['specversion']} is not one of {', '.join(SPECVERSIONS)}")
+    if attributes.get("time") is not None and not TIME.fullmatch(attributes["time"]):
+        raise NotAnEvent("time is not of the form 2026-01-31T12:00:00Z")
+    for name, value in attributes.items():
+        if isinstance(value, (dict, list)) and name != "data":
+            raise NotAnEvent(f"{name} must be text, a number or a boolean")
+    if "data_base64" in attributes:
+        _check_bytes(attributes)
+
+
+def _check_bytes(attributes: Mapping[str, Any]) -> None:
+    if "data" in attributes:
+        raise NotAnEvent("data and data_base64 exclude each other")
+    try:
+        base64.b64decode(attributes["data_base64"], validate=True)
+    except (TypeError, ValueError):
+        raise NotAnEvent("data_base64 is not base64") from None
 
 
 def rendered(result: Any) -> Any:
@@ -209,7 +237,9 @@ def rendered(result: Any) -> Any:
 def _sendable(body: Any) -> Any:
     """A body that Flask renders, or a response made of it."""
     if body is None:
-        return flask.Response(status=204)
+        nothing = flask.Response(status=204)
+        del nothing.headers["content-type"]
+        return nothing
     if isinstance(body, CloudEvent):
         headers, content = to_structured(body)
         return flask.Response(content, 200, headers)
@@ -247,14 +277,19 @@ def awaited(coroutine: Any) -> Any:
 def knative_lambda_dispatch(request: Any) -> Any:
     """Called by functions-framework for every request, in one of its threads."""
     if request.path in HEALTH and request.method == "GET":
-        return "ok"
+        return flask.Response("ok", mimetype="text/plain")
     identity = secrets.token_hex(8)
     try:
         return rendered(_called(request, identity))
-    except HTTPException:  # flask.abort of the handler
-        raise
+    except HTTPException as error:
+        if isinstance(error.__cause__, BadRequest):  # Flask keeps what request.get_json() found wrong to itself
+            words = (error.__cause__.description or "").removeprefix("Failed to decode JSON object: ")
+            return _refused(400, f"the body is not JSON ({words})")
+        raise  # flask.abort of the handler
     except NotAnEvent as error:
-        return _refused(f"not a CloudEvent: {error}")
+        return _refused(400, f"not a CloudEvent: {error}")
+    except NotTaken as error:
+        return _refused(415, str(error))
     except Unanswerable as error:
         return _failed(identity, str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the handler raises
@@ -277,10 +312,10 @@ def _context(request: Any, event: Any, identity: str) -> Context:
     return Context(id=identity, function=function, revision=revision, request=request, **traced)
 
 
-def _refused(words: str) -> Any:
-    """Logged, for a Broker takes a 400 as delivered."""
+def _refused(status: int, words: str) -> Any:
+    """Logged, for a Broker takes it as delivered."""
     _log(f"refused: {words}")
-    return _plain(400, words)
+    return _plain(status, words)
 
 
 def _failed(identity: str, words: str) -> Any:
