@@ -80,7 +80,9 @@ def test_first_minute_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert typed(CURL.replace("python", "nodejs"), port) == "Hello from Node.js\n"
         typed(SEND, port)
         screen.wait_for(r"com\.example\.order\.placed 1: delivered to order-events")
-        assert "'data': {'number': 1}}" in typed(LOGS, port)
+        logged = typed(LOGS, port)
+        assert logged.startswith("order received: "), "the function's server says nothing of its own"
+        assert "'data': {'number': 1}}" in logged
 
         saved = screen.now()
         orders.write_text("def handler(event):\n    raise RuntimeError('closed')\n")

@@ -340,7 +340,10 @@ def serve() -> None:
     app = functions_framework.create_app(TARGET, __file__, HTTP)
     host, port = os.environ.get("HOST", "0.0.0.0"), os.environ.get("PORT", "8080")  # noqa: S104 - in a container
     threads = int(os.environ.get("THREADS") or THREADS)
-    GunicornApplication(app, host, port, False, threads=threads, graceful_timeout=STOP_SECONDS).run()
+    server = GunicornApplication(app, host, port, False, threads=threads, graceful_timeout=STOP_SECONDS)
+    if "control_socket_disable" in server.cfg.settings:  # newer ones make a socket whose path may be too long
+        server.cfg.set("control_socket_disable", True)
+    server.run()
 
 
 if __name__ != "__main__":
