@@ -247,7 +247,7 @@ def test_commit_is_what_counts_without_watching(examples: Path, state: Path, tmp
 
 def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "dev", str(examples), "--state-dir", str(state), "--port", "0"]
+    command = [*COMMAND, "dev", str(examples), "--state-dir", os.path.relpath(state), "--port", "0"]
     shown = ""
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment() | {"TERM": "xterm", "COLUMNS": "120"}

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -107,6 +107,7 @@ Screen = Callable[[Stage], Service]
 
 async def run(options: Options, *, stop: asyncio.Event, screen: Screen) -> None:
     """Until `stop` is set. Raises DevError and OriginError; no process is left behind."""
+    options = replace(options, state=options.state.expanduser().absolute())  # git and functions run in other folders
     with _alone(options.state), _listening(options) as sock:
         found = await asyncio.to_thread(origin.of, options.place, state=options.state, watch=options.watch)
         stand_in = _ClusterHere(options, found, sock, screen)

@@ -50,17 +50,21 @@ class Origin:
     """Directory of the functions inside the repository."""
     watched: Path | None = None
     """Where a change may mean another commit."""
+    apart: Path | None = None
+    """Our own state, which may lie in `watched`: nothing in it is a change."""
     worktree: WorkTree | None = None
     """What makes commits of a folder's states; None where somebody commits."""
 
 
 def of(place: str, *, state: Path, watch: bool | None) -> Origin:
     """`watch`: also what is not committed; by default wherever there are files. Raises OriginError."""
+    place = place.removeprefix("file://")
     if "://" in place:
         return Origin(name=_named(urlsplit(place).path), url=place)
     folder = Path(place).expanduser()
     if not folder.is_dir():
-        raise OriginError(f"{place}: there is no such directory; name a folder of functions, a git repository or a URL")
+        words = "name a folder of functions, a git repository or a URL that begins with https:// or ssh://"
+        raise OriginError(f"{place}: there is no such directory; {words}")
     folder = folder.resolve()
     if _is_bare(folder):
         if watch:
@@ -68,8 +72,9 @@ def of(place: str, *, state: Path, watch: bool | None) -> Origin:
         return Origin(name=_named(str(folder)), git_dir=folder, watched=folder)
     if watch is False:
         return _committed(place, folder)
-    worktree = WorkTree(folder, state / "repository.git")
-    return Origin(_named(str(folder)), worktree.git_dir, branch=BRANCH, watched=folder, worktree=worktree)
+    worktree = WorkTree(folder, state / "repository.git", apart=state)
+    name = _named(str(folder))
+    return Origin(name, worktree.git_dir, branch=BRANCH, watched=folder, apart=state.resolve(), worktree=worktree)
 
 
 def _committed(place: str, folder: Path) -> Origin:
@@ -124,6 +129,7 @@ class _Handler(FileSystemEventHandler):
 
     def __init__(self, origin: Origin, tell: Callable[[], object]) -> None:
         self._folder = origin.watched or Path()
+        self._apart = origin.apart
         self._no_matter = _NO_MATTER if origin.worktree else _NO_MATTER_IN_GIT
         self._tell = tell
 
@@ -135,5 +141,8 @@ class _Handler(FileSystemEventHandler):
         """Empty for an event that moved nothing."""
         if not path:
             return False
-        inner = Path(os.fsdecode(path)).relative_to(self._folder)
+        whole = Path(os.fsdecode(path))
+        if self._apart is not None and whole.is_relative_to(self._apart):
+            return False
+        inner = whole.relative_to(self._folder)
         return not self._no_matter.intersection(inner.parts)

@@ -40,6 +40,7 @@ def home() -> Path:
 
 def default_state(place: str) -> Path:
     """The folder of a repository that is named by a path or a URL; it need not be there yet."""
+    place = place.removeprefix("file://")
     if "://" in place:
         name, identity = urlsplit(place).path, place
     else:

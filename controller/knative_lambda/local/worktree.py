@@ -34,9 +34,13 @@ class WorkTreeError(Exception):
 class WorkTree:
     """For one thread at a time."""
 
-    def __init__(self, folder: Path, repository: Path) -> None:
-        """`repository` is made where it is missing or broken, and kept from one start to the next."""
+    def __init__(self, folder: Path, repository: Path, *, apart: Path) -> None:
+        """`repository` is made where it is missing or broken, and kept from one start to the next.
+
+        `apart` is a folder that is no part of it, wherever it lies.
+        """
         self._folder = folder.resolve()
+        self._apart = apart.resolve()
         self._repository = repository
         self._running = Running()
         self._proven = False
@@ -61,6 +65,7 @@ class WorkTree:
     def _committed(self) -> str:
         if not (self._repository / "HEAD").exists():
             self._initialize()
+        self._exclude()
         self._git("add", "--all", "--", ".")
         tree = self._git("write-tree")
         last = self._head()
@@ -83,9 +88,14 @@ class WorkTree:
     def _initialize(self) -> None:
         self._repository.parent.mkdir(parents=True, exist_ok=True)
         self._git("init", "--quiet", "--bare", "--template=", f"--initial-branch={BRANCH}")
+
+    def _exclude(self) -> None:
         info = self._repository / "info"
         info.mkdir(exist_ok=True)
-        (info / "exclude").write_text("\n".join(EXCLUDED) + "\n")
+        excluded = list(EXCLUDED)
+        if self._apart.is_relative_to(self._folder):
+            excluded.append(f"/{self._apart.relative_to(self._folder).as_posix()}/")
+        (info / "exclude").write_text("\n".join(excluded) + "\n")
 
     def _head(self) -> str:
         answer = self._run(["rev-parse", "--verify", "--quiet", f"refs/heads/{BRANCH}"])

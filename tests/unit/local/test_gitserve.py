@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> WorkTree:
     (tmp_path / "functions").mkdir()
     for number in range(300):
         (tmp_path / "functions" / f"{number}.py").write_text(f"x = {number}\n" * 200)
-    return WorkTree(tmp_path / "functions", tmp_path / "repository.git")
+    return WorkTree(tmp_path / "functions", tmp_path / "repository.git", apart=tmp_path / "state")
 
 
 @pytest.fixture

@@ -89,3 +89,17 @@ async def test_many_writes_of_one_save_are_one_change(tmp_path: Path) -> None:
         await asyncio.wait_for(origin.settled(changed), 2.0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(changed.wait(), 0.3)
+
+
+async def test_our_own_state_is_not_heard_where_it_lies_in_the_folder(tmp_path: Path) -> None:
+    found = origin.of(str(tmp_path), state=tmp_path / "state", watch=None)
+    (tmp_path / "state").mkdir()
+    assert not await heard(found, tmp_path / "state" / "events.db", "of ours")
+    assert await heard(found, tmp_path / "stated.py", "of theirs")
+
+
+def test_url_of_a_folder_is_that_folder(tmp_path: Path) -> None:
+    by_url, by_path = (
+        origin.of(place, state=tmp_path / "state", watch=None) for place in (tmp_path.as_uri(), str(tmp_path))
+    )
+    assert by_url.watched == by_path.watched == tmp_path

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tree(folder: Path, tmp_path: Path) -> WorkTree:
-    return WorkTree(folder, tmp_path / "state" / "repository.git")
+    return WorkTree(folder, tmp_path / "state" / "repository.git", apart=tmp_path / "state")
 
 
 def files(tree: WorkTree, commit: str) -> list[str]:
@@ -67,12 +67,12 @@ def test_repository_of_the_owner_is_not_written(tree: WorkTree, folder: Path) ->
 
 def test_next_start_goes_on_from_the_last_commit(tree: WorkTree, folder: Path) -> None:
     commit = tree.commit()
-    assert WorkTree(folder, tree.git_dir).commit() == commit
+    assert WorkTree(folder, tree.git_dir, apart=tree.git_dir.parent).commit() == commit
 
 
 def test_folder_that_is_gone_is_told_in_gits_words(tmp_path: Path) -> None:
     with pytest.raises(WorkTreeError, match="cannot change to"):
-        WorkTree(tmp_path / "nowhere", tmp_path / "repository.git").commit()
+        WorkTree(tmp_path / "nowhere", tmp_path / "repository.git", apart=tmp_path / "state").commit()
 
 
 @pytest.mark.parametrize("lock", ["index.lock", "HEAD.lock", "refs/heads/main.lock"])
@@ -82,7 +82,7 @@ def test_lock_that_a_killed_git_left_is_no_trouble_for_the_next_start(
     first = tree.commit()
     (tree.git_dir / lock).touch()
     (folder / "hello" / "main.py").write_text("def handler(request):\n    return 2\n")
-    again = WorkTree(folder, tree.git_dir).commit()
+    again = WorkTree(folder, tree.git_dir, apart=tree.git_dir.parent).commit()
     log = ["git", "--git-dir", str(tree.git_dir), "rev-list", again]
     assert subprocess.run(log, check=True, capture_output=True, text=True).stdout.split() == [again, first]
 
@@ -91,5 +91,13 @@ def test_lock_that_a_killed_git_left_is_no_trouble_for_the_next_start(
 def test_repository_that_is_broken_is_made_anew(tree: WorkTree, folder: Path, broken: str) -> None:
     tree.commit()
     (tree.git_dir / broken).write_text("broken")
-    again = WorkTree(folder, tree.git_dir)
+    again = WorkTree(folder, tree.git_dir, apart=tree.git_dir.parent)
     assert files(again, again.commit()) == ["hello/main.py"]
+
+
+def test_our_own_state_is_no_part_of_the_folder_in_which_it_lies(folder: Path) -> None:
+    state = folder / "hello" / ".state"
+    tree = WorkTree(folder, state / "repository.git", apart=state)
+    first = tree.commit()
+    assert files(tree, first) == ["hello/main.py"]
+    assert tree.commit() == first
