@@ -268,6 +268,22 @@ def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
     assert "event build.completed hello-python" in plain(shown)
 
 
+def test_reader_of_its_lines_may_go_away(examples: Path, state: Path) -> None:
+    """As in `kn-lambda dev | head -1`."""
+    command = [*COMMAND, "dev", str(examples), "--state-dir", str(state), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b" at http://127.0.0.1:" in process.stdout.readline()
+        process.stdout.close()
+        try:
+            assert process.wait(60) == 0
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+    assert processes_of(state) == []
+
+
 def plain(shown: str) -> str:
     """What a terminal shows, without its control sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)

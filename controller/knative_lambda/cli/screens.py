@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,8 +95,7 @@ class Lines:
         self._write(told_link(problem))
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(f"{datetime.now():%H:%M:%S} {printable(text)}\n")
-        sys.stdout.flush()
+        _put(f"{datetime.now():%H:%M:%S} {printable(text)}\n")
 
 
 class JsonLines:
@@ -142,8 +143,17 @@ class JsonLines:
         self._write("link", connected=not problem, message=problem)
 
     def _write(self, kind: str, **fields: Any) -> None:
-        sys.stdout.write(json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}) + "\n")
+        _put(json.dumps({"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}) + "\n")
+
+
+def _put(line: str) -> None:
+    """When nobody reads any more, that is as good as ctrl-C."""
+    try:
+        sys.stdout.write(line)
         sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        signal.raise_signal(signal.SIGINT)
 
 
 class LiveTable:
