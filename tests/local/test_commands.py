@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -301,6 +303,20 @@ async def test_the_shell_completes_names_of_functions(mode: Mode) -> None:
     assert await asyncio.to_thread(mode.complete, f"logs --state-dir {mode.folder} ") == ["hello"]
     assert await asyncio.to_thread(mode.complete, "describe -n empty he") == []
     assert await asyncio.to_thread(mode.complete, "describe --kubeconfig missing he") == []
+
+
+@pytest.mark.parametrize("file", ["letters.db", "events.db"])
+def test_state_folder_of_a_newer_version_is_told_and_not_touched(tmp_path: Path, terminal: Terminal, file: str) -> None:
+    terminal.run("init", "functions/hello")
+    newer = tmp_path / "state" / file
+    newer.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = newer.read_bytes()
+    ended = terminal.run("dev", "functions", "--state-dir", "state", "--port", "0", "--json")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"state/{file} was written by a newer kn-lambda" in ended.err
+    assert newer.read_bytes() == before
 
 
 def test_functions_that_are_begun_run_and_answer_and_their_logs_are_found(tmp_path: Path, terminal: Terminal) -> None:

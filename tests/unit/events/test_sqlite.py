@@ -62,6 +62,37 @@ def test_file_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
+FORMAT_1 = """
+    CREATE TABLE queue (name TEXT PRIMARY KEY, routing_key TEXT UNIQUE) WITHOUT ROWID;
+    CREATE TABLE letter (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL REFERENCES queue (name), id TEXT NOT NULL,
+        content_type TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, parked REAL NOT NULL
+    );
+    CREATE INDEX letter_of_queue ON letter (queue, number);
+    CREATE INDEX letter_by_age ON letter (parked);
+    INSERT INTO queue VALUES ('knative-lambda-dlq', NULL);
+    INSERT INTO queue VALUES ('knative-lambda-dlq.shop.orders', 'dlq.shop.orders');
+    INSERT INTO letter VALUES (
+        7, 'knative-lambda-dlq.shop.orders', 'l-1', 'application/json', '{"ce-id":"e-1"}', x'7b7d', strftime('%s', 'now')
+    );
+    PRAGMA user_version = 1;
+"""
+"""What version 0.1.0 writes. It stays as it is: another format is another step."""
+
+
+async def test_letters_of_the_first_version_are_read_and_more_are_parked_beside_them(tmp_path: Path) -> None:
+    path, queue = tmp_path / "letters.db", names.dead_letter_queue(ORDERS)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FORMAT_1)
+    letters = SqliteLetters(path)
+    assert (await letters.ensure(ORDERS)).is_ready
+    assert await letters.park(letter(2))
+    assert await letters.depths([queue]) == {queue: 2}
+    await letters.close()
+    with closing(SqliteMailbox(path)) as box:
+        assert [(one.body, one.headers["ce-id"]) for one in box.peek(queue, 5)] == [(b"{}", "e-1"), (b"{}", "e-2")]
+
+
 @pytest.mark.parametrize("content", [b"this is no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
 def test_file_that_is_no_database_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "letters.db"

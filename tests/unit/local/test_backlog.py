@@ -118,6 +118,34 @@ async def test_store_that_is_empty_gives_its_space_back(tmp_path: Path) -> None:
     assert (tmp_path / "broker.db").stat().st_size < before / 10
 
 
+FORMAT_1 = """
+    CREATE TABLE event (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, hops INTEGER NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL,
+        accepted REAL NOT NULL
+    );
+    CREATE TABLE delivery (
+        queue TEXT NOT NULL, event INTEGER NOT NULL REFERENCES event (number), PRIMARY KEY (queue, event)
+    ) WITHOUT ROWID;
+    CREATE INDEX delivery_of_event ON delivery (event);
+    INSERT INTO event VALUES (3, 1, '{"ce-id":"e-1","content-type":"text/plain"}', x'78', 1767225600);
+    INSERT INTO delivery VALUES ('shop/orders-1', 3);
+    PRAGMA user_version = 1;
+"""
+"""What version 0.1.0 writes. It stays as it is: another format is another step."""
+
+
+async def test_events_that_the_first_version_accepted_are_delivered(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "broker.db")) as connection:
+        connection.executescript(FORMAT_1)
+    store = opened(tmp_path)
+    assert store.waiting == {ORDERS: 1}
+    assert await store.next(ORDERS, after=0, limit=10) == [Accepted(3, 1, HEADERS, b"x")]
+    await accept(store, ORDERS)
+    await store.settle(ORDERS, 3)
+    assert [event.number for event in await store.next(ORDERS, after=0, limit=10)] == [4]
+    await store.close()
+
+
 def test_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "broker.db")) as connection:
         connection.execute("PRAGMA user_version = 2")
