@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import yaml
 
 from knative_lambda import __version__
 from knative_lambda.cli import app
-from tests.unit.cli.terminal import Terminal
+from tests.unit.cli.terminal import ROOT, Terminal
 
 ESCAPE = "\x1b["
 
@@ -167,3 +168,10 @@ def test_the_shell_completes_commands_options_and_values(program: str, typed: st
 def test_crds_can_be_piped_into_kubectl() -> None:
     found = list(yaml.safe_load_all(_process("schemas", "--crds").stdout))
     assert [one["kind"] for one in found] == ["CustomResourceDefinition"] * 2
+
+
+def test_it_is_a_plugin_of_kn_and_of_kubectl_by_the_names_of_its_programs() -> None:
+    programs = {one.name: one.value for one in metadata.entry_points(group="console_scripts")}
+    assert programs["kn-lambda"] == programs["kubectl-lambda"] == "knative_lambda.cli:main"
+    readme = (ROOT / "README.md").read_text()
+    assert "`kn lambda list`, `kubectl lambda list`" in readme
