@@ -230,10 +230,14 @@ func Handler(ctx context.Context, r *http.Request) any {
 	return told
 }
 """,
-        "secretive": GO_EVENT.replace('"encoding/json"; ', "")
+        "secretive": GO_EVENT.replace('"encoding/json"', '"fmt"')
         + """
 func Handler(event cloudevents.Event) { fail(event.Data()) }
-func fail([]byte) { panic("password hunter2") }
+func fail([]byte) {
+	defer func() { panic(fmt.Sprint("again: ", recover())) }()
+	origin()
+}
+func origin() { panic("password hunter2") }
 """,
         "waits": """package f
 import ("context"; "fmt"; cloudevents "github.com/cloudevents/sdk-go/v2")

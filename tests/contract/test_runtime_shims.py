@@ -183,6 +183,11 @@ def test_data_of_a_structured_event_without_a_type_is_json(shelf: AnyShelf, data
     assert serve(shelf, "event").ask(body=event_text(data=data), headers=STRUCTURED).json["data"] == data
 
 
+def test_null_of_a_structured_event_is_no_data(shelf: AnyShelf) -> None:
+    answer = serve(shelf, "data").ask(body=event_text(data=None), headers=STRUCTURED)
+    assert (answer.status, answer.body) == (204, b"")
+
+
 def test_a_handler_of_requests_gets_the_request_even_for_an_event(shelf: AnyShelf) -> None:
     answer = serve(shelf, "request").ask(path="/x", body=b"{}", headers=EVENT | JSON)
     assert answer.json == {"id": "1", "path": "/x"}
@@ -305,6 +310,7 @@ def test_an_error_tells_the_caller_an_id_and_only_the_log_the_rest(shelf: AnyShe
     ours = ("lambda-shim", "lambda_shim", "/shim.", "node:internal", "runtime/")
     assert not any(word in after for word in ours), after
     assert len(after.splitlines()) < 12
+    assert shelf.language is not Language.GO or "origin(" in after
     assert answer.headers.keys() - COMMON == {"content-type", "x-error-id"}
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert serving.ask(headers=EVENT).headers["x-error-id"] != identity

@@ -81,7 +81,7 @@ func requests(served http.Handler) handler {
 }
 
 func takesOne(shape reflect.Type) bool {
-	if shape == nil || shape.Kind() != reflect.Func || shape.IsVariadic() || shape.NumIn() == 0 || shape.NumIn() > 2 {
+	if shape == nil || shape.Kind() != reflect.Func || shape.NumIn() == 0 || shape.NumIn() > 2 {
 		return false
 	}
 	one := []reflect.Type{eventType, reflect.PointerTo(eventType), requestType}
@@ -342,7 +342,7 @@ func decoded(headers http.Header) (http.Header, error) {
 }
 
 func send(w http.ResponseWriter, result any) error {
-	if value := reflect.ValueOf(result); !value.IsValid() || (value.Kind() == reflect.Pointer && value.IsNil()) {
+	if none(reflect.ValueOf(result)) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -363,6 +363,17 @@ func send(w http.ResponseWriter, result any) error {
 		return fmt.Errorf("the handler returned %T: %w; allowed: %s", result, err, allowed)
 	}
 	return write(w, "application/json", content)
+}
+
+// none is nil, of whatever type.
+func none(value reflect.Value) bool {
+	switch value.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return value.IsNil()
+	}
+	return false
 }
 
 func sendEvent(w http.ResponseWriter, reply event.Event) error {

@@ -146,7 +146,7 @@ func userStack(stack string) string {
 	for at := 0; at+1 < len(lines); at += 2 {
 		switch frame := lines[at]; {
 		case strings.HasPrefix(frame, "panic("):
-			kept, panicked = nil, true
+			panicked = true
 		case !panicked || strings.HasPrefix(frame, "runtime."):
 		case strings.HasPrefix(frame, "reflect.Value.") || strings.HasPrefix(frame, module):
 			return strings.Join(kept, "\n")
