@@ -110,6 +110,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             eaten.append(bytearray(os.urandom(1 << 20)))
             time.sleep(float(argument))
 
+    def eat_in_sessions_of_their_own(self, argument, body):
+        code = "import os, time; eaten = os.urandom(%d << 20); time.sleep(600)" % int(argument)
+        command = [sys.executable, "-I", "-S", "-c", code]
+        return [subprocess.Popen(command, start_new_session=True, env={}).pid for _ in range(4)]
+
     def shout(self, argument, body):
         for _ in range(int(argument)):
             sys.stdout.write("x" * 999_999 + "\\\\n")

@@ -298,6 +298,15 @@ async def test_a_memory_hog_is_ended(stage: Stage, pause: str) -> None:
     await until(lambda: serves(stage))
 
 
+async def test_children_that_left_the_session_eat_of_the_same_memory(stage: Stage) -> None:
+    await stage.apply("hello", memory="100Mi")
+    await stage.settled("hello")
+    children = orjson.loads((await stage.ask("hello", "/eat_in_sessions_of_their_own?40")).body)
+    await until(lambda: "OOMKilled: used" in stage.logs("hello"))
+    await until(lambda: not any(map(alive, children)))
+    await until(lambda: serves(stage))
+
+
 async def test_much_output_does_not_fill_the_disk(stage: Stage) -> None:
     await stage.apply("hello")
     await stage.settled("hello")

@@ -20,14 +20,27 @@ FILES = 50_000
 BLOCK = 512
 
 
-def verdicts(limits: Mapping[int, Limits]) -> dict[int, str]:
-    """By session: why it must end, for those that must. Blocks."""
-    members: defaultdict[int, list[Process]] = defaultdict(list)
-    for one in proc.everything():
-        if one.session in limits:
-            members[one.session].append(one)
-    judged = {session: _verdict(limits[session], found) for session, found in members.items()}
-    return {session: verdict for session, verdict in judged.items() if verdict}
+class Watch:
+    """For one thread at a time. Remembers the limits of strangers' processes, which never change."""
+
+    def __init__(self) -> None:
+        self._bounds: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def verdicts(self, limits: Mapping[int, Limits]) -> dict[int, str]:
+        """By session: why it must end, for those that must. Blocks."""
+        signs = {each.signs: session for session, each in limits.items() if each.mark}
+        members: defaultdict[int, list[Process]] = defaultdict(list)
+        former, self._bounds = self._bounds, {}
+        for one in proc.everything():
+            session: int | None = one.session
+            if session not in limits:  # perhaps a child that left it
+                identity = one.pid, one.started
+                self._bounds[identity] = former.get(identity) or proc.bounds(one.pid)
+                session = signs.get(self._bounds[identity])
+            if session is not None:
+                members[session].append(one)
+        judged = {session: _verdict(limits[session], found) for session, found in members.items()}
+        return {session: verdict for session, verdict in judged.items() if verdict}
 
 
 def _verdict(limits: Limits, members: Sequence[Process]) -> str:

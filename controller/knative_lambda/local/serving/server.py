@@ -126,6 +126,7 @@ class ProcessServer:
         self._runner = Runner("process server", self._queue, self._reconcile, clock=clock, workers=WORKERS, grace=2.0)
         self._served: dict[Key, _Served] = {}
         self._ending = _Ending()
+        self._watch = appetite.Watch()
         self._informer.on_change(lambda key, _old, _new: self._queue.add(key))
 
     # ---- for dev and the broker ----
@@ -304,16 +305,15 @@ class ProcessServer:
         """Ends instances that take more of the machine than they may."""
         running = dict(self._starter.running)
         if running:
-            for pid, verdict in (await asyncio.to_thread(_verdicts, running)).items():
+            for pid, verdict in (await asyncio.to_thread(self._verdicts, running)).items():
                 if not running[pid].verdict:
                     running[pid].condemn(verdict)
 
-
-def _verdicts(running: Mapping[int, Instance]) -> dict[int, str]:
-    """By pid. Blocks."""
-    written = {pid: appetite.excess(one.place.folder, one.limits) for pid, one in running.items()}
-    taken = appetite.verdicts({pid: one.limits for pid, one in running.items()})
-    return {pid: verdict for pid, verdict in written.items() if verdict} | taken
+    def _verdicts(self, running: Mapping[int, Instance]) -> dict[int, str]:
+        """By pid. Blocks."""
+        written = {pid: appetite.excess(one.place.folder, one.limits) for pid, one in running.items()}
+        taken = self._watch.verdicts({pid: one.limits for pid, one in running.items()})
+        return {pid: verdict for pid, verdict in written.items() if verdict} | taken
 
 
 def _last_number(wanted: Wanted) -> int:
