@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from knative_lambda.events import sqlite_letters
+from knative_lambda.local.messaging import backlog
 from tests.local.dev_process import COMMAND, Dev, copy_examples, environment
 from tests.local.stage import alive
 
@@ -207,6 +211,35 @@ def test_function_that_asks_for_another_version_is_told_of_in_the_terminal_and_i
     assert not [line for line in list(dev.lines())[:saved] if line["kind"] == "remark" and line["name"]]
 
 
+def test_state_folder_of_an_older_version_serves_on(examples: Path, tmp_path: Path) -> None:
+    """Images are of another layout, files of another format, and records lack what is written today."""
+    state = tmp_path / "old"
+    (state / "images" / "images" / "whole-once").mkdir(parents=True)
+    (state / "images" / "layers" / "whole-once").mkdir(parents=True)
+    (state / "images" / "version").write_text("0")
+    (state / "processes" / "instances" / "hello-00001-old").mkdir(parents=True)
+    record = {"pid": os.getpid(), "started": 1, "boot": "before"}
+    (state / "processes" / "instances" / "hello-00001-old" / "process.json").write_text(json.dumps(record))
+    for file, steps in (("letters.db", sqlite_letters.STEPS), ("events.db", backlog.STEPS)):
+        with contextlib.closing(sqlite3.connect(state / file)) as connection:
+            for statement in steps[0]:
+                connection.execute(statement)
+            connection.execute("PRAGMA user_version = 1")
+            connection.commit()
+    for name in ("hello-nodejs", "order-events"):
+        shutil.rmtree(examples / "functions" / name)
+    with Dev(examples, state) as dev:
+        dev.ready("hello-python")
+        assert dev.get("hello-python").text.strip() == "Hello from Python"
+        listed = dev.command("dlq", "list", "--state-dir", str(state))
+        assert listed.returncode == 0, listed
+        assert dev.stop() == 0
+    left = {path.name for path in state.glob("images/*/*")} | {
+        path.name for path in state.glob("processes/instances/*")
+    }
+    assert not left & {"whole-once", "hello-00001-old"}
+
+
 def test_second_one_on_the_same_state_and_a_taken_port_are_told(dev: Dev, examples: Path, tmp_path: Path) -> None:
     port = dev.url.rpartition(":")[2]
     twice = dev.command("dev", str(examples), "--state-dir", str(dev.state), "--port", "0")
@@ -264,7 +297,9 @@ def test_terminal_shows_a_table_that_lives(examples: Path, state: Path) -> None:
             process.kill()
             os.close(ours)
     assert READY_ROW.search(plain(shown)), plain(shown)[-3000:]
-    assert re.search(r"│ function\s+│|┃ function\s+┃", plain(shown))
+    columns = ("function", "state", "revision", "processes", "url", "last event")
+    assert re.search(r"┃ " + r"\s+┃ ".join(columns) + r"\s+┃", plain(shown)), plain(shown)[-3000:]
+    assert re.search(r"hello-python\s*│ Ready\s*│ [0-9a-f]{8}\s*│ [0-9]+\s*│ http://hello-python", plain(shown))
     assert "event build.completed hello-python" in plain(shown)
 
 
