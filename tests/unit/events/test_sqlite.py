@@ -73,7 +73,8 @@ FORMAT_1 = """
     INSERT INTO queue VALUES ('knative-lambda-dlq', NULL);
     INSERT INTO queue VALUES ('knative-lambda-dlq.shop.orders', 'dlq.shop.orders');
     INSERT INTO letter VALUES (
-        7, 'knative-lambda-dlq.shop.orders', 'l-1', 'application/json', '{"ce-id":"e-1"}', x'7b7d', strftime('%s', 'now')
+        7, 'knative-lambda-dlq.shop.orders', 'l-1', 'application/json', '{"ce-id":"e-1"}', x'7b7d',
+        strftime('%s', 'now')
     );
     PRAGMA user_version = 1;
 """
@@ -112,6 +113,12 @@ def test_nobody_else_can_read_the_file(tmp_path: Path) -> None:
     sqlite.connect(path, [FIRST]).close()
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_committed_is_on_disk_and_readers_wait_for_nobody(tmp_path: Path) -> None:
+    with closing(sqlite.connect(tmp_path / "words.db", [FIRST])) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: power may go after a commit"
 
 
 async def test_work_that_is_asked_for_during_a_commit_shares_the_next_one(tmp_path: Path) -> None:
@@ -176,10 +183,13 @@ async def test_letters_go_after_seven_days(tmp_path: Path) -> None:
     await clock.advance(dead_letter.TTL_MILLISECONDS / 1000 - 60)
     await letters.park(letter(2))
     assert await letters.depths([names.dead_letter_queue(ORDERS)]) == {names.dead_letter_queue(ORDERS): 2}
+    await clock.advance(120)
+    assert await letters.park(letter(3))
+    assert await letters.depths([names.dead_letter_queue(ORDERS)]) == {names.dead_letter_queue(ORDERS): 2}
     await letters.close()
-    later = ManualClock(clock.now() + timedelta(minutes=2))
+    later = ManualClock(clock.now() + timedelta(milliseconds=dead_letter.TTL_MILLISECONDS, seconds=-90))
     box = SqliteMailbox(path, clock=later)
-    assert [one.headers["ce-id"] for one in box.peek(names.dead_letter_queue(ORDERS), 5)] == ["e-2"]
+    assert [one.headers["ce-id"] for one in box.peek(names.dead_letter_queue(ORDERS), 5)] == ["e-3"]
     box.close()
 
 

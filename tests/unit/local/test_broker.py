@@ -14,6 +14,7 @@ import pytest
 
 from knative_lambda.api import kinds
 from knative_lambda.api.meta import Key
+from knative_lambda.events import encoding
 from knative_lambda.events.memory_letters import MemoryLetters
 from knative_lambda.events.sqlite import StateError
 from knative_lambda.local.messaging.broker import BrokerOptions
@@ -32,6 +33,8 @@ from tests.unit.local.broker_desk import (
     answering,
     until,
 )
+
+SERVICE = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": ORDERS.name}
 
 
 def hanging(gate: asyncio.Event) -> Function:
@@ -499,6 +502,11 @@ async def test_broker_and_trigger_become_ready_in_the_words_of_knative(tmp_path:
         ({"parallelism": "0"}, "DeliveryInvalid", "parallelism must be a number from 1 to 1000, not '0'"),
         ({"parallelism": "1001"}, "DeliveryInvalid", "from 1 to 1000, not '1001'"),
         (
+            {"subscriber": {"ref": SERVICE, "uri": "/orders"}},
+            "Unable to get the Subscriber's URI",
+            "local mode delivers to Knative Services only",
+        ),
+        (
             {"subscriber": {"uri": "http://example.com"}},
             "Unable to get the Subscriber's URI",
             "local mode delivers to Knative Services only",
@@ -552,6 +560,38 @@ async def test_queue_goes_with_its_trigger_and_with_it_what_is_under_way(tmp_pat
         assert len(desk.calls) == 10
     async with Desk(tmp_path).running() as desk:
         assert desk.broker.waiting(trigger) == 0
+
+
+async def test_event_that_waits_for_its_next_attempt_goes_with_its_trigger(tmp_path: Path) -> None:
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard(answering(500))
+        await desk.post()
+        await desk.called(1)
+        await desk.cluster.delete(kinds.TRIGGER, trigger)
+        await desk.settled(trigger)
+        for _ in range(100):
+            await desk.clock.advance(1)
+        assert len(desk.calls) == 1
+        assert desk.letters_of(ORDERS) == []
+
+
+async def test_event_whose_sender_goes_while_it_is_stored_is_delivered_all_the_same(tmp_path: Path) -> None:
+    async with Desk(tmp_path).running() as desk:
+        trigger = await desk.standard()
+        accept, begun = desk.broker._backlog._database.run, asyncio.Event()
+
+        async def slowly(work: Any) -> Any:
+            begun.set()
+            await asyncio.sleep(0.05)
+            return await accept(work)
+
+        desk.broker._backlog._database.run = slowly  # type: ignore[method-assign]
+        message = encoding.unfold(b"{}", BINARY)
+        sending = asyncio.create_task(desk.broker._publish(BROKER, message, {}, 0))
+        await begun.wait()
+        sending.cancel()
+        await desk.called(1)
+        await desk.settled(trigger)
 
 
 async def test_listener_that_fails_disturbs_no_event(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from knative_lambda.api.meta import Key
 from knative_lambda.events import encoding
-from knative_lambda.events.encoding import EventTooLarge, InvalidEvent
+from knative_lambda.events.encoding import InvalidEvent
 from knative_lambda.kit.clock import Clock
 from knative_lambda.local.messaging.delivery import TRACE, Publish
 from knative_lambda.machinery.timing import within
@@ -74,8 +74,6 @@ async def _read(request: Request, hold: Hold, stack: AsyncExitStack, clock: Cloc
 async def _publish(broker: Key, body: bytes, request: Request, publish: Publish, limit: int) -> Response:
     try:
         message = encoding.unfold(body, request.headers, limit=limit)
-    except EventTooLarge as error:
-        raise _Refused(413, str(error)) from error
     except InvalidEvent as error:  # a batch as well: Knative's ingress says 400 to both
         raise _Refused(400, str(error)) from error
     trace = {name: request.headers[name] for name in TRACE if name in request.headers}
