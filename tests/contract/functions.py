@@ -20,12 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from knative_lambda.api.function import Language, Runtime
 from knative_lambda.local.building.toolchains import dockerfile
 from knative_lambda.runtimes import catalog
 from tests.testbed import assets, processes
+from tests.testbed.fixtures import give_up
 
 LANGUAGES = (Language.PYTHON, Language.NODEJS)
 EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/test", "ce-type": "test.made"}
@@ -168,11 +167,11 @@ class Shelf:
 
 @contextlib.contextmanager
 def language_shelf(language: Language) -> Iterator[Shelf]:
-    """For one module of tests; skips them with the reason when the language cannot be had."""
+    """For one module of tests; gives up loudly when the language cannot be had."""
     try:
         installed = install(language)
     except NotInstallable as reason:
-        pytest.skip(str(reason))
+        give_up(str(reason))
     with processes.Run.begin("shims") as run:
         shelf = Shelf(installed, run)
         yield shelf

@@ -1,7 +1,7 @@
 """One suite for the shims of every language: they run here as they run in an image, under their functions-framework.
 
-Where a language's server cannot be installed (no network, no npm) it is skipped with the reason. What happens at the
-start and at the end of a process is in test_runtime_lifecycle.
+Where a language cannot be had (no network, no npm, no Go) the reason is told, and in CI that is a failure. What happens
+at the start and at the end of a process is in test_runtime_lifecycle.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ EXAMPLES = Path(__file__).parents[2] / "functions-example-repo"
 COMPILING = 240.0
 """Go's own packages are compiled once per machine, which takes half a minute on two idle cores."""
 
+ANY = "func Handler(*http.Request) {}\n"
+
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
@@ -43,6 +45,11 @@ def test_function_in_go_answers_and_a_save_changes_what_it_says(examples: Path, 
         code.write_text("package hello\n\nfunc Other() {}\n")
         failed = dev.wait_for("function", name="hello-go", phase="Failed", after=saved)
         assert "the package . has no function Handler" in failed["message"]
+        assert dev.get("hello-go").text == "Hello again\n"
+        saved = dev.now()
+        code.write_text('package hello\n\nimport "net/http"\n\nfunc init() { panic("no database") }\n\n' + ANY)
+        failed = dev.wait_for("function", name="hello-go", phase="Failed", after=saved)
+        assert "exit code 2: panic: no database" in failed["message"]
         assert dev.get("hello-go").text == "Hello again\n"
         assert dev.stop() == 0
 

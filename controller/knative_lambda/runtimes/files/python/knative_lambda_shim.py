@@ -87,9 +87,15 @@ class Wanted:
 class NotAnEvent(Exception):
     """A request that says it is a CloudEvent and is none; the text is for its sender."""
 
+    status = 400
+    said = "not a CloudEvent: "
 
-class NotTaken(Exception):
+
+class NotTaken(NotAnEvent):
     """A format of CloudEvents that nobody here reads; the text is for its sender."""
+
+    status = 415
+    said = ""
 
 
 class Unanswerable(Exception):
@@ -287,9 +293,7 @@ def knative_lambda_dispatch(request: Any) -> Any:
             return _refused(400, f"the body is not JSON ({words})")
         raise  # flask.abort of the handler
     except NotAnEvent as error:
-        return _refused(400, f"not a CloudEvent: {error}")
-    except NotTaken as error:
-        return _refused(415, str(error))
+        return _refused(error.status, f"{error.said}{error}")
     except Unanswerable as error:
         return _failed(identity, str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the handler raises
