@@ -61,6 +61,11 @@ def handler(event, context):
         "own default": "def handler(event, table={'a': 1}):\n    return table\n",
         "async context": "async def handler(event, ctx):\n    return ctx.request.path\n",
         "secretive": "def handler(event):\n    raise RuntimeError('password hunter2')\n",
+        "breaks": """
+def handler(event):
+    yield "half"
+    raise RuntimeError("the body broke")
+""",
         "kinds": "def handler(event):\n    return type(event.data).__name__\n",
         "data": "def handler(event):\n    return event.data\n",
         "json": "def handler(request):\n    return {'is': request.get_json()}\n",
@@ -117,6 +122,11 @@ exports.handler = (request, response) => {
   throw new Error('of the function');
 };
 """,
+        "breaks": """
+exports.handler = (request, response) => new Promise((resolve, reject) => {
+  response.write('half', () => reject(new Error('the body broke')));
+});
+""",
         "kinds": "exports.handler = ({ data }) => (Buffer.isBuffer(data) ? 'Buffer' : typeof data);\n",
         "data": "exports.handler = (event) => event.data;\n",
         "json": "exports.handler = (event) => ({ is: event.body });\n",
@@ -166,7 +176,7 @@ import ("errors"; cloudevents "github.com/cloudevents/sdk-go/v2")
 func Handler(event *cloudevents.Event) error { return errors.New("of the function") }
 """,
         "returns": """package f
-import ("errors"; "io"; "net/http"; "strings"; cloudevents "github.com/cloudevents/sdk-go/v2")
+import ("io"; "net/http"; "strings"; cloudevents "github.com/cloudevents/sdk-go/v2")
 func said(status int, body string, headers http.Header) *http.Response {
 	return &http.Response{StatusCode: status, Header: headers, Body: io.NopCloser(strings.NewReader(body))}
 }
@@ -202,13 +212,9 @@ func Handler(r *http.Request) (any, error) {
 		return said(0, "", http.Header{"Set-Cookie": {"a=1", "b=2"}}), nil
 	case "/unknown":
 		return &http.Response{StatusCode: 99}, nil
-	case "/breaks":
-		return &http.Response{Body: io.NopCloser(io.MultiReader(strings.NewReader("half"), broken{}))}, nil
 	}
 	return answers[r.URL.Path], nil
 }
-type broken struct{}
-func (broken) Read([]byte) (int, error) { return 0, errors.New("the body broke") }
 """,
         "context": GO_EVENT.replace('"encoding/json"', '"context"; "net/http"')
         + """
@@ -246,6 +252,14 @@ func Handler(ctx context.Context, event cloudevents.Event) {
 	<-ctx.Done()
 	fmt.Println("cancelled")
 }
+""",
+        "breaks": """package f
+import ("errors"; "io"; "net/http"; "strings")
+func Handler(r *http.Request) *http.Response {
+	return &http.Response{Body: io.NopCloser(io.MultiReader(strings.NewReader("half"), broken{}))}
+}
+type broken struct{}
+func (broken) Read([]byte) (int, error) { return 0, errors.New("the body broke") }
 """,
         "headers, then an error": """package f
 import "net/http"

@@ -405,12 +405,12 @@ def test_headers_that_were_set_before_an_error_are_not_sent(shelf: AnyShelf) -> 
     assert (answer.status, "set-cookie" in answer.headers) == (500, False)
 
 
-@pytest.mark.parametrize("shelf", [Language.GO], indirect=True, ids=["go"])
-def test_go_cuts_off_an_answer_whose_body_breaks(shelf: AnyShelf) -> None:
-    serving = serve(shelf, "returns")
+def test_an_answer_whose_body_breaks_is_cut_off(shelf: AnyShelf) -> None:
+    serving = serve(shelf, "breaks")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        serving.ask(path="/breaks")
-    serving.await_log("the body of the handler's answer cannot be read: the body broke")
+        serving.ask("GET")
+    serving.await_log("the body broke")
+    assert serving.ask("GET", "/health/liveness").status == 200
 
 
 @pytest.mark.parametrize("shelf", [Language.GO], indirect=True, ids=["go"])
