@@ -27,10 +27,11 @@ from tests.local.stage import alive
 FAILING = 'def handler(event):\n    raise RuntimeError("the warehouse is closed")\n'
 MENDED = 'def handler(event):\n    print(f"order taken: {event.data}", flush=True)\n'
 FORKING = """
+import os, subprocess
 child = subprocess.Popen(["sleep", "600"])
-daemon = subprocess.Popen(["sleep", "600"], start_new_session=True, env={{}})
-with open("{pids}", "w") as file:
-    file.write(f"{{child.pid}} {{daemon.pid}}")
+daemon = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+with open(os.path.join(os.environ["TMPDIR"], "pids"), "w") as file:
+    file.write(f"{child.pid} {daemon.pid}")
 """
 READY_ROW = re.compile(r"hello-python\s*│ Ready")
 ORDER = "com.example.order.placed"
@@ -130,16 +131,17 @@ def test_bad_function_file_is_told_by_file_and_line(dev: Dev, examples: Path) ->
 
 
 def test_kill_leaves_neither_process_nor_lock_and_keeps_dead_letters_and_what_is_built(
-    dev: Dev, examples: Path, tmp_path: Path
+    dev: Dev, examples: Path
 ) -> None:
     code = examples / "functions" / "order-events" / "main.py"
     dev.ready("order-events")
     saved = dev.now()
-    code.write_text(FAILING + "import subprocess\n" + FORKING.format(pids=tmp_path / "pids"))
+    code.write_text(FAILING + FORKING)
     dev.ready("order-events", after=saved)
     assert dev.send(ORDER, "order-of-the-dead", {"number": 3}) == 202
     dev.wait_for("delivery", what="dead", id="order-of-the-dead")
-    children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    [pids] = dev.state.glob("processes/instances/*/tmp/pids")
+    children = [int(pid) for pid in pids.read_text().split()]
     assert all(map(alive, children))
     dev.process.kill()
     dev.process.wait(10)
