@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from knative_lambda.machinery.process import Service
 
 
+NO_FUNCTIONS = "there are no functions yet; `kn-lambda init NAME`, in the folder, begins one"
+
+
 def dev(
     place: Annotated[str, typer.Argument(metavar="[REPO]", help="Folder, git repository or URL of functions.")] = ".",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where functions answer; 0 takes any.")] = 8080,
@@ -175,6 +178,8 @@ def problems(obj: dict[str, Any]) -> tuple[str, ...]:
         for one in status.get("findings") or ()
     )
     ready = next((one for one in status.get("conditions") or () if one["type"] == "Ready"), None)
+    if not findings and status.get("appliedRevision") and not status.get("functions"):
+        return (NO_FUNCTIONS,)
     if findings or ready is None or ready["status"] != "False":
         return findings
     return (ready.get("message") or ready["reason"],)

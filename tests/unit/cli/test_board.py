@@ -127,3 +127,9 @@ def test_findings_are_told_by_file_and_line_and_hide_the_summary() -> None:
 def test_repository_that_cannot_be_read_says_why() -> None:
     assert dev.problems({"status": {"conditions": not_ready("no such branch")}}) == ("no such branch",)
     assert dev.problems({}) == ()
+
+
+def test_repository_without_functions_says_how_to_begin() -> None:
+    applied = {"appliedRevision": "main@0123", "conditions": []}
+    assert dev.problems({"status": applied}) == (dev.NO_FUNCTIONS,)
+    assert dev.problems({"status": {**applied, "functions": 1}}) == ()
