@@ -294,6 +294,11 @@ async def until(look: Callable[[], Any], *, seconds: float = 20.0) -> Any:
         await asyncio.sleep(0.02)
 
 
+async def serves(stage: Stage) -> bool:
+    """Whether the function `hello` answers."""
+    return (await stage.ask("hello")).status == 200
+
+
 def can_confine() -> bool:
     """Whether Linux has Landlock here: it tells which version of it."""
     ask_version = 1
