@@ -20,6 +20,8 @@ from aiohttp import web
 
 from knative_lambda.api import crd, kinds
 from knative_lambda.api.meta import Key
+from knative_lambda.cli import delete
+from knative_lambda.cluster.base import Conflict
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.kit.clock import SystemClock
 from knative_lambda.local import state
@@ -45,6 +47,8 @@ class Mode:
         self.cluster, self.folder = cluster, folder
         self.reply, self.status, self.kind = b"hello\n", 200, "text/plain"
         self.url = ""
+        self.got: dict[str, str] = {}
+        """Headers of the last request, names in small letters."""
         self._terminal, self._held = terminal, held
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "KUBECONFIG"},
@@ -53,7 +57,8 @@ class Mode:
             "TERM": "xterm",
         }
 
-    async def handle(self, _: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
+        self.got = {name.lower(): value for name, value in request.headers.items()}
         return web.Response(body=self.reply, status=self.status, headers={"content-type": self.kind})
 
     def end(self) -> None:
@@ -186,10 +191,68 @@ async def test_a_reply_goes_through_a_pipe_byte_by_byte_and_a_failure_is_exit_co
     mode.status, mode.reply = 503, b"busy"
     failed = await mode.run("invoke", "hello")
     assert (failed.code, failed.out, failed.err.startswith("503 Service Unavailable, 4 bytes")) == (1, "busy", True)
+    mode.status = 400
+    assert (await mode.run("invoke", "hello")).code == 1
+    mode.status = 503
     told = json.loads((await mode.run("invoke", "hello", "-o", "json")).out)
     assert (told["status"], told["body"], told["seconds"] > 0) == (503, "busy", True)
     mode.reply = b"\xff\x00"
     assert json.loads((await mode.run("invoke", "hello", "-o", "json")).out)["body_base64"] == "/wA="
+
+
+async def test_headers_of_the_person_win_and_an_events_attributes_are_headers(mode: Mode) -> None:
+    await ready(mode)
+    await mode.run("invoke", "hello", "--data", "{}", "-H", "content-type: text/x-mine", "-H", "X-Trace: 7")
+    assert (mode.got["content-type"], mode.got["x-trace"]) == ("text/x-mine", "7")
+    await mode.run("invoke", "hello", "--type", "order.placed", "--id", "e-7", "--data", "{}")
+    assert (mode.got["ce-type"], mode.got["ce-id"], mode.got["content-type"]) == (
+        "order.placed",
+        "e-7",
+        "application/json",
+    )
+
+
+async def test_who_calls_a_function_that_is_not_ready_is_told_that_an_older_one_may_answer(mode: Mode) -> None:
+    await ready(mode)
+    row = {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "no such module"}
+    status = {"conditions": [{**row, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    await mode.cluster.patch(kinds.LAMBDA_FUNCTION, HELLO, {"status": status}, subresource="status")
+    done = await mode.run("invoke", "hello")
+    assert (done.code, done.out) == (0, "hello\n")
+    assert "default/hello is not ready (" in done.err
+    assert "an older revision may answer" in done.err
+
+
+async def test_functions_and_events_of_another_namespace_are_shown_to_who_asks_for_them(mode: Mode) -> None:
+    await ready(mode)
+    elsewhere = {**MANIFEST, "metadata": {"namespace": "shop", "name": "orders"}}
+    await mode.cluster.create(kinds.LAMBDA_FUNCTION, elsewhere)
+    event = {
+        "metadata": {"namespace": "shop", "name": "orders.1"},
+        "regarding": {"kind": "LambdaFunction", "namespace": "shop", "name": "orders"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "reason": "Building", "note": "Job orders-1",
+    }  # fmt: skip
+    await mode.cluster.create(kinds.EVENT, event)
+
+    async def shown(*arguments: str) -> list[str]:
+        return [one["name"] for one in json.loads((await mode.run(*arguments, "-o", "json")).out)]
+
+    assert await shown("list") == ["hello"]
+    assert await shown("list", "-n", "shop") == ["orders"]
+    assert sorted(await shown("list", "-A")) == ["hello", "orders"]
+    assert await shown("events") == []
+    assert await shown("events", "shop/orders") == ["orders"]
+    assert await shown("events", "-A") == ["orders"]
+
+
+async def test_another_function_of_the_same_name_is_not_deleted_in_place_of_the_one_that_was_shown(mode: Mode) -> None:
+    await ready(mode)
+    shown = await mode.cluster.get(kinds.LAMBDA_FUNCTION, HELLO)
+    await mode.cluster.delete(kinds.LAMBDA_FUNCTION, HELLO)
+    await ready(mode)
+    with pytest.raises(Conflict):
+        await delete._delete(mode.cluster, HELLO, shown)
+    await mode.cluster.get(kinds.LAMBDA_FUNCTION, HELLO)
 
 
 async def test_a_terminal_is_spared_what_is_binary_and_what_moves_its_cursor(mode: Mode) -> None:
@@ -300,6 +363,7 @@ async def test_deleting_asks_first_and_says_when_git_owns_it(mode: Mode) -> None
 async def test_the_shell_completes_names_of_functions(mode: Mode) -> None:
     await ready(mode)
     assert await asyncio.to_thread(mode.complete, "invoke he") == ["hello"]
+    assert await asyncio.to_thread(mode.complete, "invoke orders") == []
     assert await asyncio.to_thread(mode.complete, f"logs --state-dir {mode.folder} ") == ["hello"]
     assert await asyncio.to_thread(mode.complete, "describe -n empty he") == []
     assert await asyncio.to_thread(mode.complete, "describe --kubeconfig missing he") == []
