@@ -65,7 +65,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def limits(self, argument, body):
         import resource
         names = ("RLIMIT_CORE", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC")
-        return {name: resource.getrlimit(getattr(resource, name))[0] for name in names} | {"user": os.getuid()}
+        others = {"user": os.getuid(), "processors": len(os.sched_getaffinity(0))}
+        return {name: resource.getrlimit(getattr(resource, name))[0] for name in names} | others
 
     def echo(self, argument, body):
         return {"path": self.path, "headers": [[k.lower(), v] for k, v in self.headers.items()], "body": body.decode()}

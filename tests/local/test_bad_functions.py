@@ -107,9 +107,8 @@ async def test_many_files_together_do_not_fill_the_disk(stage: Stage) -> None:
     await until(lambda: serves(stage))
 
 
-@pytest.mark.skipif(not can_confine(), reason="this system has no Landlock: rights on files are all that holds")
 async def test_a_function_writes_nowhere_but_in_its_own_folder_and_in_what_is_everybodys() -> None:
-    """Not below /tmp, where everybody may write."""
+    """Not below /tmp, where everybody may write. Without Landlock nothing is refused, but all that is allowed works."""
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     folder.chmod(0o755)
     try:
@@ -124,6 +123,8 @@ async def test_a_function_writes_nowhere_but_in_its_own_folder_and_in_what_is_ev
                 "write_into_tmpdir", "move_from_home_to_tmpdir", "write_into_tmp", "write_to_null", "write_to_stdout"
             ):  # fmt: skip
                 assert await tried(allowed) == "done", allowed
+            if not can_confine():
+                return
             for refused in (
                 "write_beside_the_code", "delete_the_code", "read_the_servers_environment", "end_the_server"
             ):  # fmt: skip

@@ -200,6 +200,7 @@ async def test_resources_become_limits(stage: Stage) -> None:
     limits = orjson.loads((await stage.ask("hello", "/limits")).body)
     assert (limits["RLIMIT_CORE"], limits["RLIMIT_FSIZE"], limits["RLIMIT_NOFILE"]) == (0, 8 << 20, 4096)
     assert limits["RLIMIT_DATA"] == (100 << 20) + DATA_ROOM
+    assert limits["processors"] == 1
     assert limits["RLIMIT_NPROC"] >= stage.options.tasks
     assert (await stage.ask("hello", f"/write?{1 << 20}")).status == 200
     assert (await stage.ask("hello", f"/write?{9 << 20}")).status == 502

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unit
 OPTIONS = ServerOptions(grace_seconds=30.0, window_seconds=5.0, wait_seconds=20.0, queue=3, instances=4)
 TEMPLATE = Template(
     image="i@sha256:0", variables=(), scale=Scale(target=2), hard_limit=2, grace=None, timeout=10.0, memory=0,
-    scratch=0, identity="x",
+    processors=0, scratch=0, identity="x",
 )  # fmt: skip
 
 

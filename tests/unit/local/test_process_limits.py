@@ -26,9 +26,9 @@ def sleeping(**environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
 
 
-def launch(folder: Path, *command: str, **environment: str) -> str:
+def launch(folder: Path, *command: str, processors: int = 0, **environment: str) -> str:
     """What a process prints that launcher became."""
-    order = Launch(command, environment, folder, Limits(0, DEFAULT_SCRATCH, 0, 100_000))
+    order = Launch(command, environment, folder, Limits(0, DEFAULT_SCRATCH, 0, 100_000, processors=processors))
     fields = "\0".join(processes.orders(order, parent=os.getpid())).encode()
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(LAUNCHER)], input=fields, capture_output=True, check=False, timeout=20, env={}
@@ -40,6 +40,13 @@ def test_a_process_gets_command_environment_and_folder_to_the_letter(tmp_path: P
     code = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['A'], os.getcwd(), sys.stdin.read()]))"
     said = launch(tmp_path, sys.executable, "-c", code, "", "a b\n", "ü", A="=x=\n")
     assert json.loads(said.removesuffix("0")) == [["", "a b\n", "ü"], "=x=\n", str(tmp_path.resolve()), ""]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to some processors")
+def test_a_process_runs_on_as_many_processors_as_it_may(tmp_path: Path) -> None:
+    count, all_ours = "import os; print(len(os.sched_getaffinity(0)))", len(os.sched_getaffinity(0))
+    for asked, given in {1: 1, 0: all_ours, all_ours + 1: all_ours}.items():
+        assert launch(tmp_path, sys.executable, "-c", count, processors=asked) == f"{given}\n0"
 
 
 def test_a_command_or_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

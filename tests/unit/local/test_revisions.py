@@ -19,14 +19,14 @@ pytestmark = pytest.mark.unit
 def test_what_the_controller_writes_is_understood() -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 5, "targetConcurrency": 7, "scaleToZeroGracePeriod": "1m"}
     env = [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
-    resources = {"limits": {"memory": "100Mi"}}
+    resources = {"limits": {"memory": "100Mi", "cpu": "1500m"}}
     fn = gen.lambda_function("hello", gen.with_spec(scaling=scaling, env=env, resources=resources))
     template = parse(knative_service.manifest(fn, image="r/i@sha256:1", settings=ServingSettings()))
     assert template.image == "r/i@sha256:1"
     assert template.variables == (Variable("A", "1"), Variable("B", secret=Reference("s", "k", optional=False)))
     assert template.scale == Scale(least=1, most=5, target=7)
     assert (template.hard_limit, template.grace, template.timeout) == (0, 60.0, 300.0)
-    assert (template.memory, template.scratch) == (100 << 20, 64 << 20)
+    assert (template.memory, template.scratch, template.processors) == (100 << 20, 64 << 20, 2)
 
 
 def test_only_another_template_is_another_revision() -> None:
@@ -58,6 +58,7 @@ def test_a_hard_limit_is_the_target_when_none_is_given() -> None:
         ({"containers": [{"image": "i", "env": "A"}]}, "env: not a list"),
         ({"containers": [{"image": "i", "resources": {"limits": {"memory": "lots"}}}]}, "is not a quantity"),
         ({"containers": [{"image": "i", "resources": {"limits": {"memory": "-1"}}}]}, "no amount of bytes"),
+        ({"containers": [{"image": "i", "resources": {"limits": {"cpu": "-1"}}}]}, "no amount of processors"),
     ],
 )
 def test_what_cannot_be_run_is_a_problem_with_its_place(change: dict[str, Any], words: str) -> None:

@@ -39,6 +39,7 @@ def main(fields: Iterator[str]) -> None:
     parent, folder, user = int(next(fields)), next(fields), next(fields)
     for _ in range(int(next(fields))):
         _limit(next(fields), int(next(fields)))
+    _keep_to(int(next(fields)))
     writable = [next(fields) for _ in range(int(next(fields)))]
     command = [next(fields) for _ in range(int(next(fields)))]
     environment = dict(next(fields).partition("=")[::2] for _ in range(int(next(fields))))
@@ -63,6 +64,14 @@ def _limit(name: str, most: int) -> None:
     hard = resource.getrlimit(number)[1]
     allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(number, (allowed, allowed))
+
+
+def _keep_to(processors: int) -> None:
+    """So many of the machine's; another part of them for each process. Systems but Linux have no such thing."""
+    if processors and sys.platform.startswith("linux"):
+        allowed = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(allowed)
+        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:processors])
 
 
 def _become(user: int) -> None:

@@ -39,6 +39,8 @@ class Limits:
     mark: int = 0
     """Known to no other instance: a limit that nobody minds, from which a child cannot get away by a session and an
     environment of its own. 0 is none."""
+    processors: int = 0
+    """Of the machine's, on which the instance may run: the system has no limit for a part of one."""
 
     @property
     def signs(self) -> tuple[str, str]:
@@ -58,4 +60,4 @@ class Limits:
 def of(template: Template, *, tasks: int, others: int) -> Limits:
     """Of one instance."""
     mark = MARKS[secrets.randbelow(len(MARKS))]
-    return Limits(template.memory, template.scratch or DEFAULT_SCRATCH, tasks, others, mark)
+    return Limits(template.memory, template.scratch or DEFAULT_SCRATCH, tasks, others, mark, template.processors)

@@ -197,6 +197,7 @@ def orders(launch: Launch, *, parent: int) -> Iterator[str]:
     yield from (str(parent), str(launch.folder), str(launch.user or ""), str(len(limits)))
     for name, most in limits.items():
         yield from (name, str(most))
+    yield str(launch.limits.processors)
     yield str(len(launch.writable))
     yield from launch.writable
     yield str(len(launch.command))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -45,7 +46,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What every instance of one revision is started with. Bytes are 0 where nothing is asked for."""
+    """What every instance of one revision is started with. Bytes and processors are 0 where nothing is asked for."""
 
     image: str
     variables: tuple[Variable, ...]
@@ -57,6 +58,8 @@ class Template:
     timeout: float
     """Seconds that one request may take."""
     memory: int
+    processors: int
+    """Whole ones: a part of one is rounded up."""
     scratch: int
     """Bytes that the instance may write to its temporary folder."""
     identity: str
@@ -109,6 +112,7 @@ def parse(obj: Object) -> Template:
         raise ValueError("spec.template.spec.containers[0].image: missing")
     annotations = _mapping(_mapping(template.get("metadata")).get("annotations"))
     hard_limit = _count(pod.get("containerConcurrency"), 0, "containerConcurrency")
+    limits = _mapping(_mapping(container.get("resources")).get("limits"))
     retention = annotations.get(f"{_SCALING}scale-to-zero-pod-retention-period")
     return Template(
         image=image,
@@ -117,7 +121,8 @@ def parse(obj: Object) -> Template:
         hard_limit=hard_limit,
         grace=None if retention is None else float(duration.seconds(str(retention))),
         timeout=min(LONGEST_TIMEOUT, _count(pod.get("timeoutSeconds"), 0, "timeoutSeconds") or DEFAULT_TIMEOUT),
-        memory=_bytes(_mapping(_mapping(container.get("resources")).get("limits")).get("memory")),
+        memory=_bytes(limits.get("memory")),
+        processors=math.ceil(_amount(limits.get("cpu"), "processors")),
         scratch=_scratch(pod),
         identity=digest.digest(template),
     )
@@ -166,12 +171,15 @@ def _scratch(pod: Mapping[str, Any]) -> int:
 
 
 def _bytes(given: object) -> int:
-    if given is None:
-        return 0
-    amount = quantity.parse(str(given))
+    return int(_amount(given, "bytes"))
+
+
+def _amount(given: object, unit: str) -> Decimal:
+    """0 for none."""
+    amount = Decimal(0) if given is None else quantity.parse(str(given))
     if not Decimal(0) <= amount < Decimal(2) ** 62:
-        raise ValueError(f"{given!r} is no amount of bytes")
-    return int(amount)
+        raise ValueError(f"{given!r} is no amount of {unit}")
+    return amount
 
 
 def _count(given: object, default: int, name: str) -> int:
