@@ -74,7 +74,6 @@ def dev(
     from knative_lambda.local.dev import DevError, Options
     from knative_lambda.local.origin import OriginError
     from knative_lambda.local.state import default_state
-    from knative_lambda.local.worktree import WorkTreeError
 
     options = Options(
         place=place,
@@ -89,7 +88,7 @@ def dev(
     )
     try:
         asyncio.run(_run(options, as_json=as_json, log=log))
-    except (DevError, OriginError, WorkTreeError) as error:
+    except (DevError, OriginError) as error:
         raise Fault(str(error)) from error
 
 

@@ -51,10 +51,6 @@ class InvalidEvent(ValueError):
     """Not a CloudEvent that this project can take or send; the text says why and is safe to show."""
 
 
-class EventTooLarge(InvalidEvent):
-    """More bytes than the limit; HTTP's 413."""
-
-
 class UnsupportedContent(InvalidEvent):
     """A content type that no mode stands for; HTTP's 415."""
 
@@ -135,7 +131,7 @@ def binary_headers(message: Message) -> dict[str, str]:
 def _opened(body: bytes, headers: Mapping[str, str], limit: int) -> tuple[dict[str, str], bool]:
     """Headers by lower-case name, and whether the mode is structured."""
     if len(body) > limit:
-        raise EventTooLarge(f"an event of {len(body)} bytes; at most {limit} are read")
+        raise InvalidEvent(f"an event of {len(body)} bytes; at most {limit} are read")
     lower = {name.lower(): value for name, value in headers.items()}
     media_type = _media_type(lower.get("content-type", ""))
     if media_type != _STRUCTURED and media_type.startswith(_ANY_STRUCTURED):

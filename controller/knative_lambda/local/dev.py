@@ -256,30 +256,34 @@ class _Players:
 async def _follow(stage: Stage, found: Origin, clock: Clock) -> None:
     """Makes the FunctionRepository, and asks gitsync to look whenever there is another commit."""
     async with origin.changes(found) as changed:
-        last, told = await _newest(found), ""
+        last = await _newest(stage, found, clock)
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.options.namespace}}
         await stage.cluster.apply(kinds.NAMESPACE, namespace)
         await stage.cluster.apply(kinds.FUNCTION_REPOSITORY, _repository(stage, found))
         while True:
             await origin.settled(changed)
-            try:
-                newest = await _newest(found)
-            except WorkTreeError as error:  # a file that went, or cannot be read: what was there goes on
-                if str(error) != told:
-                    told = str(error)
-                    stage.heard.tell(Remark("", told))
-                await clock.sleep(TRY_AGAIN_SECONDS)
-                changed.set()
-                continue
+            newest = await _newest(stage, found, clock)
             if newest != last or found.worktree is None:
                 last = newest
                 stamp = {"annotations": {meta.ANNOTATION_RECONCILE: micro_time(clock.now())}}
                 await stage.cluster.patch(kinds.FUNCTION_REPOSITORY, stage.repository, {"metadata": stamp})
 
 
-async def _newest(found: Origin) -> str:
-    """The commit of what is saved; empty where somebody else commits."""
-    return await asyncio.to_thread(found.worktree.commit) if found.worktree else ""
+async def _newest(stage: Stage, found: Origin, clock: Clock) -> str:
+    """The commit of what is saved; empty where somebody else commits. What cannot be read is told once, and waited for.
+
+    A file went while it was looked at, or cannot be read: what was there before goes on meanwhile.
+    """
+    told = ""
+    while found.worktree is not None:
+        try:
+            return await asyncio.to_thread(found.worktree.commit)
+        except WorkTreeError as error:
+            if str(error) != told:
+                told = str(error)
+                stage.heard.tell(Remark("", told))
+            await clock.sleep(TRY_AGAIN_SECONDS)
+    return ""
 
 
 def _repository(stage: Stage, found: Origin) -> dict[str, object]:

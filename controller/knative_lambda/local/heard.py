@@ -35,22 +35,22 @@ class Remark:
     text: str
 
 
-What = Event | Notice | Link | Remark
+News = Event | Notice | Link | Remark
 
 
 class Heard:
     """For one listener."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[What] = asyncio.Queue(KEPT)
+        self._queue: asyncio.Queue[News] = asyncio.Queue(KEPT)
 
-    def tell(self, what: What) -> None:
+    def tell(self, news: News) -> None:
         """Never waits."""
         if self._queue.full():
             self._queue.get_nowait()
-        self._queue.put_nowait(what)
+        self._queue.put_nowait(news)
 
-    async def next(self) -> What:
+    async def next(self) -> News:
         """The oldest thing that was not heard yet."""
         return await self._queue.get()
 

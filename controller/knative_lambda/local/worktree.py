@@ -56,8 +56,11 @@ class WorkTree:
             self._unlock()
             try:
                 self._committed()
-            except WorkTreeError:  # it may be broken, and nothing is lost with it
-                shutil.rmtree(self._repository, ignore_errors=True)
+            except WorkTreeError:
+                self._proven = self._run(["fsck", "--connectivity-only"]).code == 0
+                if self._proven:  # so it is the folder
+                    raise
+                shutil.rmtree(self._repository, ignore_errors=True)  # nothing is lost with it
         commit = self._committed()
         self._proven = True
         return commit

@@ -77,17 +77,25 @@ async def test_folder_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Pat
             return "not there"
         return str(repository["metadata"].get("annotations", {}).get(ANNOTATION_RECONCILE, ""))
 
+    async def told_and_mended() -> None:
+        told = await heard.next()
+        assert isinstance(told, Remark)
+        assert "does not have a commit checked out" in told.text
+        shutil.rmtree(folder / "inner")
+        (folder / "more.txt").write_text(f"{clock.now()}")
+
+    def broken() -> None:
+        subprocess.run(["git", "init", "--quiet", str(folder / "inner")], check=True)
+
+    broken()
     following = asyncio.create_task(dev._follow(stage, found, clock))
     try:
         async with asyncio.timeout(30):
+            await told_and_mended()
             while await asked() != "":
                 await asyncio.sleep(0.01)
-            subprocess.run(["git", "init", "--quiet", str(folder / "inner")], check=True)
-            told = await heard.next()
-            assert isinstance(told, Remark)
-            assert "does not have a commit checked out" in told.text
-            shutil.rmtree(folder / "inner" / ".git")
-            (folder / "inner" / "function.yaml").write_text("spec: {}\n")
+            broken()
+            await told_and_mended()
             while not await asked():
                 await asyncio.sleep(0.01)
         assert not following.done()

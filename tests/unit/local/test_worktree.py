@@ -95,6 +95,17 @@ def test_repository_that_is_broken_is_made_anew(tree: WorkTree, folder: Path, br
     assert files(again, again.commit()) == ["hello/main.py"]
 
 
+def test_repository_is_kept_when_the_folder_is_what_is_broken(tree: WorkTree, folder: Path) -> None:
+    first = tree.commit()
+    inner = folder / "inner"
+    subprocess.run(["git", "init", "--quiet", str(inner)], check=True)
+    again = WorkTree(folder, tree.git_dir, apart=tree.git_dir.parent)
+    with pytest.raises(WorkTreeError, match="does not have a commit"):
+        again.commit()
+    inner.rename(folder.parent / "elsewhere")
+    assert again.commit() == first
+
+
 def test_our_own_state_is_no_part_of_the_folder_in_which_it_lies(folder: Path) -> None:
     state = folder / "hello" / ".state"
     tree = WorkTree(folder, state / "repository.git", apart=state)

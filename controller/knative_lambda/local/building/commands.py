@@ -32,7 +32,7 @@ ENDING = 5.0
 PASSED_ON = frozenset(
     {
         "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH",
-        "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "PYENV_ROOT", "UV_PYTHON_INSTALL_DIR",
         "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
         "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
         "PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_CACHE_DIR",
@@ -44,8 +44,8 @@ PASSED_ON = frozenset(
         "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOPRIVATE", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE",
     }
 )  # fmt: skip
-"""All that installers learn of the environment that we run in: where indexes, proxies and caches are. An index's own
-credentials may be among it; a person gave them to the installer, and nothing of them is logged."""
+"""All that installers learn of the environment that we run in: where indexes, proxies, caches and Pythons are. An
+index's own credentials may be among it; a person gave them to the installer, and nothing of them is logged."""
 
 
 def cleaned(environment: Mapping[str, str]) -> dict[str, str]:

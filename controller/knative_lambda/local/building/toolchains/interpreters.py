@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 20.0
+SECONDS = 5.0
+"""For a Python to say what it is; an end of local mode waits for that."""
 _PROBE = """
 import json, sys, sysconfig, venv
 %s
@@ -66,8 +67,9 @@ class Interpreters:
             yield on_path
         if self._uv is not None:
             yield self._said([self._uv, "python", "find", "--no-project", "--system", release]).strip()
-        kept = Path(self._environment.get("HOME", "/nonexistent"), ".pyenv", "versions")
-        yield from (str(one) for one in sorted(kept.glob(f"{release}.*/bin/python{release}"), reverse=True))
+        pyenv = self._environment.get("PYENV_ROOT") or Path(self._environment.get("HOME", "/nonexistent"), ".pyenv")
+        kept = Path(pyenv, "versions").glob(f"{release}.*/bin/python{release}")
+        yield from map(str, sorted(kept, key=_patch, reverse=True))
 
     def _probed(self, program: str) -> Interpreter | None:
         """None for what is no Python, or cannot do what is needed."""
@@ -96,6 +98,12 @@ class Interpreters:
         except (OSError, subprocess.TimeoutExpired):
             return ""
         return done.stdout if done.returncode == 0 else ""
+
+
+def _patch(program: Path) -> int:
+    """10 of `versions/3.12.10/bin/python3.12`; what is no number comes last."""
+    patch = program.parents[1].name.rpartition(".")[2]
+    return int(patch) if patch.isdecimal() else -1
 
 
 def _release(major: int, minor: int) -> str:
