@@ -24,7 +24,7 @@ import pytest
 
 from knative_lambda.api.function import Language, Runtime
 from knative_lambda.runtimes import catalog
-from tests.contract.functions import EVENT, JSON, Answer, Serving, write
+from tests.contract.functions import EVENT, JSON, STRUCTURED, Answer, Serving, write
 from tests.contract.go_functions import Workbench, workbench
 from tests.testbed import processes
 
@@ -86,6 +86,24 @@ func Event(ctx context.Context, event cloudevents.Event) (any, error) {
 		return nil, errors.New("of the function")
 	case "panic":
 		panic("of the function")
+	case "acknowledge":
+		return nil, cloudevents.ResultACK
+	case "acknowledge with text":
+		return "text", cloudevents.NewReceipt(true, "all is well")
+	case "refuse acknowledged":
+		return nil, cloudevents.NewHTTPResult(503, "%w", cloudevents.ResultACK)
+	case "do not acknowledge":
+		return nil, cloudevents.ResultNACK
+	case "no event":
+		return cloudevents.Event{}, nil
+	case "pointer to no event":
+		return &cloudevents.Event{}, nil
+	case "kept reply":
+		return kept, nil
+	case "no channel":
+		return (chan int)(nil), nil
+	case "no function":
+		return (func())(nil), nil
 	case "refuse":
 		return nil, cloudevents.NewHTTPResult(422, "not like this")
 	case "unanswerable":
@@ -98,6 +116,29 @@ func Event(ctx context.Context, event cloudevents.Event) (any, error) {
 		return nil, nil
 	}
 	return map[string]any{"type": event.Type(), "data": data, "extra": event.Extensions()["extra"]}, nil
+}
+
+var kept = func() cloudevents.Event {
+	reply := cloudevents.NewEvent()
+	reply.SetType("test.reply")
+	reply.SetSource("/me")
+	return reply
+}()
+
+func Receive(event cloudevents.Event) cloudevents.Result {
+	switch event.Subject() {
+	case "acknowledge":
+		return cloudevents.ResultACK
+	case "do not acknowledge":
+		return cloudevents.ResultNACK
+	case "refuse":
+		return cloudevents.NewHTTPResult(422, "not like this")
+	}
+	return nil
+}
+
+func Reply(event cloudevents.Event) (*cloudevents.Event, cloudevents.Result) {
+	return &event, cloudevents.ResultACK
 }
 
 func Plain(event cloudevents.Event) { fmt.Println("seen " + event.ID()) }
@@ -126,6 +167,11 @@ def event(bench: Workbench) -> Serving:
 @pytest.fixture(scope="module")
 def request_(bench: Workbench) -> Serving:
     return bench.serve(bench.compile("request", {"main.go": HANDLERS, "asset.txt": "asset"}, "Request"))
+
+
+@pytest.fixture(scope="module")
+def receive(bench: Workbench) -> Serving:
+    return bench.serve(bench.compile("receive", {"main.go": HANDLERS}, "Receive"))
 
 
 # ---- what a handler gets ----
@@ -165,6 +211,12 @@ def test_broken_event_never_reaches_the_handler(event: Serving, missing: str) ->
         (EVENT | {"ce-extra": "%zz"}, b""),
         (EVENT | {"ce-extra": "%ff"}, b""),
         (EVENT | {"ce-time": "yesterday"}, b""),
+        (EVENT | {"ce-source": "://x"}, b""),
+        (EVENT | {"ce-dataschema": "relative"}, b""),
+        (STRUCTURED, b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "dataschema": "relative"}'),
+        (STRUCTURED, b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": " "}'),
+        (EVENT | {"ce-datacontenttype": "a/b"}, b""),
+        (EVENT | {"content-type": "no type"}, b"x"),
         (JSON, b"{}"),
     ],
 )
@@ -194,6 +246,48 @@ def test_text_and_bytes_go_as_they_are_and_nothing_is_an_empty_answer(event: Ser
 
 def test_status_that_the_function_asks_for_is_the_answers(event: Serving) -> None:
     assert do(event, "refuse").status == 422
+
+
+def test_receipt_of_success_is_no_error(event: Serving) -> None:
+    found = [do(event, what) for what in ("acknowledge", "acknowledge with text")]
+    assert [(one.status, one.body) for one in found] == [(204, b""), (200, b"text")]
+    failed = [do(event, what).status for what in ("do not acknowledge", "refuse acknowledged")]
+    assert failed == [500, 500]
+
+
+@pytest.mark.parametrize(
+    ("subject", "status"), [("acknowledge", 204), ("do not acknowledge", 500), ("refuse", 422), ("", 204)]
+)
+def test_handler_of_the_sdk_that_returns_a_result_is_one_that_returns_an_error(
+    receive: Serving, subject: str, status: int
+) -> None:
+    assert receive.ask(headers=EVENT | ({"ce-subject": subject} if subject else {})).status == status
+
+
+def test_handler_of_the_sdk_that_returns_an_event_and_a_result_replies(bench: Workbench) -> None:
+    serving = bench.serve(bench.compile("reply", {"main.go": HANDLERS}, "Reply"))
+    answer = serving.ask(headers=EVENT)
+    assert (answer.status, answer.json["id"]) == (200, "1")
+
+
+def test_reply_that_the_function_keeps_gets_an_id_of_its_own_each_time(event: Serving) -> None:
+    with ThreadPoolExecutor() as clients:
+        ids = [answer.json["id"] for answer in clients.map(do, [event] * 8, ["kept reply"] * 8)]
+    assert len(set(ids)) == 8
+
+
+@pytest.mark.parametrize("what", ["no event", "pointer to no event"])
+def test_event_without_anything_is_a_500_whose_log_says_what_is_allowed(event: Serving, what: str) -> None:
+    answer = do(event, what)
+    assert answer.status == 500
+    event.await_log(f"error {answer.headers['x-error-id']}: the handler returned a CloudEvent that is none: ")
+    [line] = [line for line in event.log.splitlines() if answer.headers["x-error-id"] in line]
+    assert "allowed: " in line
+
+
+@pytest.mark.parametrize("what", ["no channel", "no function"])
+def test_nil_of_whatever_type_is_an_empty_answer(event: Serving, what: str) -> None:
+    assert do(event, what).status == 204
 
 
 @pytest.mark.parametrize("what", ["fail", "panic", "unanswerable"])

@@ -89,29 +89,57 @@ def test_what_an_event_lacks_is_said(shelf: AnyShelf, missing: str) -> None:
         (STRUCTURED, b'{"specversion": "1.0", "source": "/s", "type": "t", "id": 5}', "id must be text"),
         (STRUCTURED, b'{"specversion": "9", "source": "/s", "type": "t", "id": "1"}', "specversion 9 is not one of"),
         (EVENT | {"ce-specversion": "2.0"}, b"", "specversion 2.0 is not one of"),
-        (EVENT | {"ce-subject": "%ff"}, b"", "not percent-encoded UTF-8"),
+        (STRUCTURED, event_text(id=0), "id must be text"),
+        (STRUCTURED, event_text(type=False), "type must be text"),
+        (STRUCTURED, event_text(subject=False, source=[]), "source, subject must be text"),
+        (STRUCTURED, event_text(time=0), "time must be text"),
+        (STRUCTURED, event_text(time=[]), "time must be text"),
+        (EVENT | {"ce-subject": "%ff"}, b"", "a header is not percent-encoded UTF-8"),
+        (EVENT | {"ce-subject": "%zz"}, b"", "a header is not percent-encoded UTF-8"),
+        (EVENT | {"ce-extra": "50%"}, b"", "a header is not percent-encoded UTF-8"),
         (STRUCTURED, event_text(subject=5), "subject must be text"),
         (STRUCTURED, event_text(time="yesterday"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(time="2026-13-45T99:00:00Z"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(time="2026-01-31T24:00:00Z"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(time="2026-01-31T12:00:60Z"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(time="2026-01-31T12:00:00+24:00"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(time="٢026-01-31T12:00:00Z"), "time is not of the form 2026-01-31T12:00:00Z"),
+        (EVENT | {"ce-time": "2026-02-29T12:00:00Z"}, b"", "time is not of the form 2026-01-31T12:00:00Z"),
+        (STRUCTURED, event_text(my_ext="a"), "my_ext is no name of an attribute: lower-case letters and digits only"),
+        (STRUCTURED, event_text(myExt="a"), "myExt is no name of an attribute: lower-case letters and digits only"),
+        (STRUCTURED, event_text(**{"ext\n": 1}), " is no name of an attribute: lower-case letters and digits only"),
+        (EVENT | {"ce-my-ext": "a"}, b"", "my-ext is no name of an attribute: lower-case letters and digits only"),
         (STRUCTURED, event_text(extra={"a": 1}), "extra must be text, a number or a boolean"),
         (STRUCTURED, event_text(data_base64="!!!"), "data_base64 is not base64"),
         (STRUCTURED, event_text(data_base64=5), "data_base64 is not base64"),
+        (STRUCTURED, event_text(data_base64="AP8=\n"), "data_base64 is not base64"),
+        (STRUCTURED, event_text(data_base64="AP\r\n8="), "data_base64 is not base64"),
         (STRUCTURED, event_text(data_base64="AP8=", data=1), "data and data_base64 exclude each other"),
         (EVENT | {"ce-time": "2026-01-31"}, b"", "time is not of the form"),
-        (EVENT | JSON, b"{", "not JSON"),
-        (EVENT | {"content-type": "application/vnd.test+json"}, b"{", "JSON"),
+        (EVENT | JSON, b"{", "the data is not JSON"),
+        (EVENT | {"content-type": "application/vnd.test+json"}, b"{", "the data is not JSON"),
     ],
 )
 def test_what_is_wrong_with_an_event_is_said(shelf: AnyShelf, headers: dict[str, str], body: bytes, words: str) -> None:
     answer = serve(shelf, "event").ask(body=body, headers=headers)
     assert answer.status == 400
     assert answer.text.startswith("not a CloudEvent: ")
-    assert words.lower() in answer.text.lower() or (words == "not JSON" and "JSON" in answer.text)
+    assert words in answer.text
     assert "Traceback" not in answer.text
     serve(shelf, "event").await_log(f"refused: {answer.text}")
 
 
 @pytest.mark.parametrize(
-    "more", [{"time": "2026-01-31T12:00:00.5+01:00"}, {"extra": 5}, {"extra": True}, {"subject": None}, {"time": None}]
+    "more",
+    [
+        {"time": "2026-01-31T12:00:00.5+01:00"},
+        {"time": "2024-02-29T23:59:59.123456789-23:59"},
+        {"extra": 5},
+        {"extra": True},
+        {"subject": None},
+        {"time": None},
+        {"data_base64": ""},
+    ],
 )
 def test_an_event_of_every_kind_of_attribute_is_taken(shelf: AnyShelf, more: dict[str, object]) -> None:
     assert serve(shelf, "event").ask(body=event_text(**more), headers=STRUCTURED).status == 200

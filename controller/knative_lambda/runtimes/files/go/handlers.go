@@ -13,10 +13,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/protocol"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
@@ -49,10 +51,12 @@ var (
 	requestType = reflect.TypeFor[*http.Request]()
 	errorType   = reflect.TypeFor[error]()
 
-	required = []string{"specversion", "id", "source", "type"}
-	optional = []string{"datacontenttype", "dataschema", "subject", "time"}
-	versions = []string{"1.0", "0.3"}
-	moment   = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+	required  = []string{"specversion", "id", "source", "type"}
+	optional  = []string{"datacontenttype", "dataschema", "subject", "time"}
+	versions  = []string{"1.0", "0.3"}
+	plainName = regexp.MustCompile(`^[a-z0-9]+$`)
+	moment    = regexp.MustCompile(`^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?` +
+		`(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 )
 
 // adapt tells once, at start, how the function is called. A function of requests gets every request as it is; a
@@ -89,7 +93,12 @@ func takesOne(shape reflect.Type) bool {
 }
 
 func returnsAnAnswer(shape reflect.Type) bool {
-	return shape.NumOut() <= 1 || (shape.NumOut() == 2 && shape.Out(1) == errorType && shape.Out(0) != errorType)
+	return shape.NumOut() <= 1 || (shape.NumOut() == 2 && isError(shape.Out(1)) && !isError(shape.Out(0)))
+}
+
+// isError knows cloudevents.Result, too, which is an error by another name.
+func isError(returned reflect.Type) bool {
+	return returned.Kind() == reflect.Interface && returned.Implements(errorType)
 }
 
 func answering(function reflect.Value, shape reflect.Type) handler {
@@ -103,7 +112,7 @@ func answering(function reflect.Value, shape reflect.Type) handler {
 			w.WriteHeader(status)
 			return nil
 		}
-		if err != nil {
+		if failed(err) {
 			return err
 		}
 		return send(w, result)
@@ -134,7 +143,7 @@ func resultOf(returned []reflect.Value) (any, error) {
 		return nil, nil
 	}
 	last, count := returned[len(returned)-1], len(returned)
-	if last.Type() != errorType {
+	if !isError(last.Type()) {
 		return last.Interface(), nil
 	}
 	err, _ := last.Interface().(error)
@@ -151,6 +160,13 @@ func statusOf(err error) int {
 		return 0
 	}
 	return asked.StatusCode
+}
+
+// failed leaves out the SDK's receipts of success (cloudevents.ResultACK), which are errors to Go. An HTTP result that
+// is none of the statuses above is a failure, whatever it wraps.
+func failed(err error) bool {
+	var asked *cehttp.Result
+	return errors.As(err, &asked) || !protocol.IsACK(err)
 }
 
 // eventOf reads the CloudEvent that the request carries; the content type decides how. Errors are the sender's.
@@ -244,8 +260,8 @@ func binaryOf(r *http.Request) (*event.Event, error) {
 	}
 	attributes := map[string]any{}
 	for name, values := range headers {
-		if of, ok := strings.CutPrefix(name, "Ce-"); ok {
-			attributes[strings.ToLower(of)] = values[0]
+		if attribute, ok := strings.CutPrefix(name, "Ce-"); ok {
+			attributes[strings.ToLower(attribute)] = values[0]
 		}
 	}
 	if err := check(attributes); err != nil {
@@ -294,14 +310,23 @@ func check(attributes map[string]any) error {
 	if version, _ := attributes["specversion"].(string); !slices.Contains(versions, version) {
 		return noEvent("specversion %s is not one of %s", version, strings.Join(versions, ", "))
 	}
-	if when, ok := attributes["time"].(string); ok && !moment.MatchString(when) {
+	if when, ok := attributes["time"].(string); ok && !isMoment(when) {
 		return noEvent("time is not of the form 2026-01-31T12:00:00Z")
 	}
 	return checkRest(attributes)
 }
 
+// isMoment asks for the form first: Go's own parser takes offsets that others do not.
+func isMoment(when string) bool {
+	_, err := time.Parse(time.RFC3339, when)
+	return err == nil && moment.MatchString(when)
+}
+
 func checkRest(attributes map[string]any) error {
 	for name, value := range attributes {
+		if name != "data" && name != "data_base64" && !plainName.MatchString(name) {
+			return noEvent("%s is no name of an attribute: lower-case letters and digits only", name)
+		}
 		switch value.(type) {
 		case map[string]any, []any:
 			if name != "data" {
@@ -317,7 +342,8 @@ func checkRest(attributes map[string]any) error {
 		return noEvent("data and data_base64 exclude each other")
 	}
 	text, ok := encoded.(string)
-	if _, err := base64.StdEncoding.DecodeString(text); err != nil || !ok {
+	_, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || !ok || strings.ContainsAny(text, "\r\n") { // which Go skips
 		return noEvent("data_base64 is not base64")
 	}
 	return nil
@@ -354,15 +380,18 @@ func send(w http.ResponseWriter, result any) error {
 	case *http.Response:
 		return sendResponse(w, answer)
 	case string:
-		return write(w, "text/html; charset=utf-8", []byte(answer))
+		write(w, "text/html; charset=utf-8", []byte(answer))
+		return nil
 	case []byte:
-		return write(w, "application/octet-stream", answer)
+		write(w, "application/octet-stream", answer)
+		return nil
 	}
 	content, err := json.Marshal(result)
 	if err != nil {
 		return fmt.Errorf("the handler returned %T: %w; allowed: %s", result, err, allowed)
 	}
-	return write(w, "application/json", content)
+	write(w, "application/json", content)
+	return nil
 }
 
 // none is nil, of whatever type.
@@ -370,14 +399,15 @@ func none(value reflect.Value) bool {
 	switch value.Kind() {
 	case reflect.Invalid:
 		return true
-	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+	case reflect.Pointer, reflect.UnsafePointer, reflect.Slice, reflect.Map, reflect.Chan, reflect.Func, reflect.Interface:
 		return value.IsNil()
 	}
 	return false
 }
 
 func sendEvent(w http.ResponseWriter, reply event.Event) error {
-	if reply.ID() == "" {
+	if reply.Context != nil && reply.ID() == "" {
+		reply = reply.Clone() // the function may keep the event, and its attributes are behind a pointer
 		reply.SetID(opaque())
 	}
 	content, err := json.Marshal(reply)
@@ -387,7 +417,8 @@ func sendEvent(w http.ResponseWriter, reply event.Event) error {
 	if err != nil {
 		return fmt.Errorf("the handler returned a CloudEvent that is none: %s; allowed: %s", inOneLine(err), allowed)
 	}
-	return write(w, structured, content)
+	write(w, structured, content)
+	return nil
 }
 
 // sendResponse takes the status, headers and body that the function wants; no status is 200.
@@ -431,8 +462,7 @@ func (r reading) Read(into []byte) (int, error) {
 }
 
 // write leaves out what a client that is gone does not read; the server has closed its connection.
-func write(w http.ResponseWriter, kind string, content []byte) error {
+func write(w http.ResponseWriter, kind string, content []byte) {
 	w.Header().Set("Content-Type", kind)
 	_, _ = w.Write(content)
-	return nil
 }

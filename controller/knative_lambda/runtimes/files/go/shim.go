@@ -25,15 +25,16 @@ import (
 )
 
 const (
-	target = "dispatch"
-	module = "knative-lambda.invalid/shim."
+	frameworkTarget = "dispatch"
+	ownFrames       = "knative-lambda.invalid/shim."
 )
 
-// server is functions-framework's, which keeps it to itself; every request brings it along. None before the first.
-var server atomic.Pointer[http.Server]
+// frameworkServer is functions-framework's, which keeps it to itself; every request brings it along. None before the
+// first.
+var frameworkServer atomic.Pointer[http.Server]
 
-// name is that of the Knative Service, which Serve hides from the framework.
-var name = os.Getenv("K_SERVICE")
+// serviceName is the Knative Service's, which Serve hides from the framework.
+var serviceName = os.Getenv("K_SERVICE")
 
 // Serve answers at $HOST:$PORT until the process is told to end. Called by the main function that compile writes.
 func Serve(function any) {
@@ -41,8 +42,8 @@ func Serve(function any) {
 	if err != nil {
 		end("the function cannot be served: %v", err)
 	}
-	functions.HTTP(target, func(w http.ResponseWriter, r *http.Request) { dispatch(handle, w, r) })
-	os.Setenv("FUNCTION_TARGET", target)
+	functions.HTTP(frameworkTarget, func(w http.ResponseWriter, r *http.Request) { dispatch(handle, w, r) })
+	os.Setenv("FUNCTION_TARGET", frameworkTarget)
 	// The framework takes it for Google's own platform and prints two empty lines after every request.
 	os.Unsetenv("K_SERVICE")
 	go stopWhenTold()
@@ -65,7 +66,7 @@ func end(format string, arguments ...any) {
 // dispatch is called by functions-framework for every request.
 func dispatch(handle handler, w http.ResponseWriter, r *http.Request) {
 	if running, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
-		server.Store(running)
+		frameworkServer.Store(running)
 	}
 	if answered(w, r) {
 		return
@@ -120,7 +121,7 @@ func (t told) Value(key any) any {
 // informed is the request with what the handlers of every language are told.
 func informed(r *http.Request, id string) *http.Request {
 	values := map[string]any{
-		"id": id, "function": name, "revision": os.Getenv("K_REVISION"), "traceparent": r.Header.Get("traceparent"),
+		"id": id, "function": serviceName, "revision": os.Getenv("K_REVISION"), "traceparent": r.Header.Get("traceparent"),
 		"tracestate": r.Header.Get("tracestate"),
 	}
 	known := r.WithContext(told{r.Context(), values})
@@ -148,7 +149,7 @@ func userStack(stack string) string {
 		case strings.HasPrefix(frame, "panic("):
 			panicked = true
 		case !panicked || strings.HasPrefix(frame, "runtime."):
-		case strings.HasPrefix(frame, "reflect.Value.") || strings.HasPrefix(frame, module):
+		case strings.HasPrefix(frame, "reflect.Value.") || strings.HasPrefix(frame, ownFrames):
 			return strings.Join(kept, "\n")
 		default:
 			kept = append(kept, frame, lines[at+1])
@@ -221,7 +222,7 @@ func stopWhenTold() {
 		<-signals
 		os.Exit(1)
 	}()
-	if running := server.Load(); running != nil {
+	if running := frameworkServer.Load(); running != nil {
 		if err := running.Shutdown(context.Background()); err != nil {
 			end("the server did not end in order: %v", err)
 		}

@@ -25,7 +25,10 @@ const HEALTH = ['/health/liveness', '/health/readiness'];
 const REQUIRED = ['specversion', 'id', 'source', 'type'];
 const SPECVERSIONS = ['1.0', '0.3'];
 const OPTIONAL = ['datacontenttype', 'dataschema', 'subject', 'time'];
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
+const DATA = ['data', 'data_base64'];
+const NAME = /^[a-z0-9]+$/;
+const TIME =
+  /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 const STRUCTURED = 'application/cloudevents+json';
 const FORMATS = 'application/cloudevents';
@@ -96,8 +99,11 @@ function eventOf(request) {
   if (contentType.startsWith(FORMATS)) {
     throw new NotTaken(`${contentType} is not taken: send each event by itself, as ${STRUCTURED} or in headers`);
   }
-  const carries = REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined);
-  return carries ? binary(request, contentType) : undefined;
+  return carriesEvent(request) ? binary(request, contentType) : undefined;
+}
+
+function carriesEvent(request) {
+  return REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined);
 }
 
 function mediaType(request) {
@@ -150,12 +156,21 @@ function check(event) {
   if (!SPECVERSIONS.includes(event.specversion)) {
     throw new NotAnEvent(`specversion ${event.specversion} is not one of ${SPECVERSIONS.join(', ')}`);
   }
-  if (!TIME.test(event.time ?? '0000-00-00T00:00:00Z')) {
+  if (!isMoment(event.time ?? '2026-01-31T12:00:00Z')) {
     throw new NotAnEvent('time is not of the form 2026-01-31T12:00:00Z');
+  }
+  const strange = Object.keys(event).find((name) => !DATA.includes(name) && !NAME.test(name));
+  if (strange !== undefined) {
+    throw new NotAnEvent(`${strange} is no name of an attribute: lower-case letters and digits only`);
   }
   const odd = Object.keys(event).find((name) => name !== 'data' && typeof (event[name] ?? '') === 'object');
   if (odd !== undefined) throw new NotAnEvent(`${odd} must be text, a number or a boolean`);
   if ('data_base64' in event) checkBytes(event);
+}
+
+/** The form alone does not know how many days a month has; Date goes on to the next one. */
+function isMoment(text) {
+  return TIME.test(text) && new Date(text.slice(0, 10)).getUTCDate() === Number(text.slice(8, 10));
 }
 
 function checkBytes(event) {
@@ -302,17 +317,22 @@ function plain(response, status, words) {
 /** What the framework could not parse. Its parser takes no JSON but objects and arrays: the rest is parsed here. */
 function unparsed(error, request, response, next) {
   if (response.headersSent) return next(error);
-  const meant = mediaType(request) === STRUCTURED || REQUIRED.some((name) => request.header(`ce-${name}`) !== undefined);
   if (error.type === 'entity.parse.failed') {
     try {
       request.body = JSON.parse(error.body);
     } catch {
-      return refuse(response, 400, `${meant ? 'not a CloudEvent: ' : ''}the body is not JSON (${error.message})`);
+      return refuse(response, 400, `${meant(request)} is not JSON (${error.message})`);
     }
     return dispatch(request, response);
   }
   if (error.status >= 400 && error.status < 500) return plain(response, error.status, error.message);
   return fail(response, randomBytes(8).toString('hex'), error);
+}
+
+/** What of the request should have been JSON. */
+function meant(request) {
+  if (mediaType(request) === STRUCTURED) return 'not a CloudEvent: the body';
+  return carriesEvent(request) ? 'not a CloudEvent: the data' : 'the body';
 }
 
 /** What no request answers for. The state is unknown: who waits is told, and the process ends. */

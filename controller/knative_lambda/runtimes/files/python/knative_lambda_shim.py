@@ -13,6 +13,7 @@ they say. What it raises is a 500 with an id; the stack is in the log only, unde
 from __future__ import annotations
 
 import base64
+import calendar
 import functools
 import importlib
 import inspect
@@ -47,7 +48,13 @@ STRUCTURED = "application/cloudevents+json"
 FORMATS = "application/cloudevents"
 REQUIRED = ("specversion", "id", "source", "type")
 OPTIONAL = ("datacontenttype", "dataschema", "subject", "time")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+DATA = ("data", "data_base64")
+NAME = re.compile("[a-z0-9]+")
+TIME = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+STRAY = re.compile("%(?![0-9A-Fa-f]{2})")
 SPECVERSIONS = ("1.0", "0.3")
 HTTP, CLOUDEVENT, EITHER = "http", "cloudevent", "either"
 REQUEST_NAMES = ("request", "req")
@@ -171,10 +178,7 @@ def _structured(body: bytes) -> Any:
 
 
 def _binary(request: Any) -> Any:
-    try:
-        headers = {name: _decoded(name, value) for name, value in request.headers.items()}
-    except UnicodeDecodeError:
-        raise NotAnEvent("a header is not percent-encoded UTF-8") from None
+    headers = {name: _decoded(name, value) for name, value in request.headers.items()}
     _check({name.lower()[3:]: value for name, value in headers.items() if name.lower().startswith("ce-")})
     options = {"data_unmarshaller": _json} if request.is_json else {}
     return _parsed(from_http, headers, request.get_data(), **options)
@@ -183,6 +187,8 @@ def _binary(request: Any) -> Any:
 def _parsed(parse: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
         return parse(*arguments, **options)
+    except exceptions.DataUnmarshallerError as error:
+        raise NotAnEvent(f"the data is not JSON ({error.__context__})") from None
     except (exceptions.GenericException, ValueError, TypeError) as error:
         raise NotAnEvent(str(error)) from None
 
@@ -194,7 +200,15 @@ def _json(content: Any) -> Any:
 
 def _decoded(name: str, value: str) -> str:
     """CloudEvents in HTTP headers are percent-encoded UTF-8; the SDK leaves that to us."""
-    return unquote(value, errors="strict") if name.lower().startswith("ce-") else value
+    if not name.lower().startswith("ce-"):
+        return value
+    try:
+        plain = unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        plain = None
+    if plain is None or STRAY.search(value):
+        raise NotAnEvent("a header is not percent-encoded UTF-8")
+    return plain
 
 
 def _check(attributes: Mapping[str, Any]) -> None:
@@ -202,14 +216,25 @@ def _check(attributes: Mapping[str, Any]) -> None:
     missing = [name for name in REQUIRED if attributes.get(name) in (None, "")]
     if missing:
         raise NotAnEvent(f"{', '.join(missing)} missing")
-    wrong = [name for name in (*REQUIRED, *OPTIONAL) if not isinstance(attributes.get(name) or "", str)]
+    wrong = [name for name in (*REQUIRED, *OPTIONAL) if not isinstance(attributes.get(name), str | None)]
     if wrong:
         raise NotAnEvent(f"{', '.join(wrong)} must be text")
     if attributes["specversion"] not in SPECVERSIONS:
         raise NotAnEvent(f"specversion {attributes['specversion']} is not one of {', '.join(SPECVERSIONS)}")
-    if attributes.get("time") is not None and not TIME.fullmatch(attributes["time"]):
+    if attributes.get("time") is not None and not _is_moment(attributes["time"]):
         raise NotAnEvent("time is not of the form 2026-01-31T12:00:00Z")
+    _check_rest(attributes)
+
+
+def _is_moment(text: str) -> bool:
+    """The form alone does not know how many days a month has."""
+    return bool(TIME.fullmatch(text)) and int(text[8:10]) <= calendar.monthrange(int(text[:4]), int(text[5:7]))[1]
+
+
+def _check_rest(attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
+        if name not in DATA and not NAME.fullmatch(name):
+            raise NotAnEvent(f"{name} is no name of an attribute: lower-case letters and digits only")
         if isinstance(value, (dict, list)) and name != "data":
             raise NotAnEvent(f"{name} must be text, a number or a boolean")
     if "data_base64" in attributes:
