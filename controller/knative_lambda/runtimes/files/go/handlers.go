@@ -3,12 +3,12 @@ package shim
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -54,6 +54,7 @@ var (
 	required  = []string{"specversion", "id", "source", "type"}
 	optional  = []string{"datacontenttype", "dataschema", "subject", "time"}
 	versions  = []string{"1.0", "0.3"}
+	escaped   = regexp.MustCompile(`(%[0-9A-Fa-f]{2})+`)
 	plainName = regexp.MustCompile(`^[a-z0-9]+$`)
 	moment    = regexp.MustCompile(`^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?` +
 		`(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
@@ -349,7 +350,8 @@ func checkRest(attributes map[string]any) error {
 	return nil
 }
 
-// decoded undoes the percent-encoding of CloudEvents in HTTP headers, which the SDK leaves to us.
+// decoded undoes the percent-encoding of CloudEvents in HTTP headers, which the SDK leaves to us. A % that encodes
+// nothing is one: senders on sdk-go encode nothing at all.
 func decoded(headers http.Header) (http.Header, error) {
 	found := headers.Clone()
 	for name, values := range found {
@@ -357,14 +359,20 @@ func decoded(headers http.Header) (http.Header, error) {
 			continue
 		}
 		for number, value := range values {
-			plain, err := url.PathUnescape(value)
-			if err != nil || !utf8.ValidString(plain) {
+			plain := escaped.ReplaceAllStringFunc(value, unescaped)
+			if !utf8.ValidString(plain) {
 				return nil, noEvent("a header is not percent-encoded UTF-8")
 			}
 			values[number] = plain
 		}
 	}
 	return found, nil
+}
+
+// unescaped turns %c3%a9 into its two bytes; it is called with nothing else.
+func unescaped(run string) string {
+	content, _ := hex.DecodeString(strings.ReplaceAll(run, "%", ""))
+	return string(content)
 }
 
 func send(w http.ResponseWriter, result any) error {

@@ -139,9 +139,10 @@ function dataOf(body, contentType) {
   }
 }
 
+/** A % that encodes nothing is one: senders on sdk-go encode nothing at all. */
 function decoded(value) {
   try {
-    return decodeURIComponent(value);
+    return decodeURIComponent(value.replace(/%(?![0-9A-Fa-f]{2})/g, '%25'));
   } catch {
     throw new NotAnEvent('a header is not percent-encoded UTF-8');
   }
