@@ -65,7 +65,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def limits(self, argument, body):
         import resource
         names = ("RLIMIT_CORE", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC")
-        others = {"user": os.getuid(), "processors": len(os.sched_getaffinity(0))}
+        others = {"user": os.getuid(), "processors": sorted(os.sched_getaffinity(0))}
         return {name: resource.getrlimit(getattr(resource, name))[0] for name in names} | others
 
     def echo(self, argument, body):
@@ -133,6 +133,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 file.write(b"0" * (1 << 20))
         return "filled"
 
+    def nest(self, argument, body):
+        """Folders so deep that their path is longer than any that the system takes."""
+        os.chdir(os.environ["HOME"])
+        for _ in range(int(argument)):
+            os.mkdir("deeper")
+            os.chdir("deeper")
+        os.chdir("/")
+        return "nested"
+
     def try_to(self, argument, body):
         """What becomes of an attempt: 'done', or the error."""
         attempts = {
@@ -145,6 +154,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ),
             "write_into_tmp": lambda: __import__("tempfile").TemporaryFile(dir="/tmp"),
             "write_to_null": lambda: open("/dev/null", "w"),
+            "share_a_lock": lambda: __import__("multiprocessing").Lock(),
+            "share_memory": lambda: __import__("multiprocessing.shared_memory").shared_memory.SharedMemory(
+                create=True, size=100
+            ).unlink(),
+            "open_a_terminal": lambda: os.openpty(),
+            "make_a_file_in_dev": lambda: (
+                open(f"/dev/made-{os.getpid()}", "w"), os.remove(f"/dev/made-{os.getpid()}"),
+            ),
+            "shorten_the_code": lambda: os.truncate(__file__, os.path.getsize(__file__)),
             "write_to_stdout": lambda: open("/dev/stdout", "w"),
             "read_the_servers_environment": lambda: open(f"/proc/{os.getppid()}/environ").read(),
             "end_the_server": lambda: os.kill(os.getppid(), 0),
@@ -300,11 +318,12 @@ async def serves(stage: Stage) -> bool:
     return (await stage.ask("hello")).status == 200
 
 
-def can_confine() -> bool:
-    """Whether Linux has Landlock here: it tells which version of it."""
+def landlock_version() -> int:
+    """What of Landlock Linux has here, see launcher; 0 where there is none."""
     ask_version = 1
     call = ctypes.CDLL(None, use_errno=True).syscall
-    return sys.platform.startswith("linux") and call(444, None, ctypes.c_size_t(0), ctypes.c_uint32(ask_version)) > 0
+    version = call(444, None, ctypes.c_size_t(0), ctypes.c_uint32(ask_version))
+    return max(0, int(version)) if sys.platform.startswith("linux") else 0
 
 
 def condition(found: Object, kind: str) -> Object:

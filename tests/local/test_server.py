@@ -200,10 +200,19 @@ async def test_resources_become_limits(stage: Stage) -> None:
     limits = orjson.loads((await stage.ask("hello", "/limits")).body)
     assert (limits["RLIMIT_CORE"], limits["RLIMIT_FSIZE"], limits["RLIMIT_NOFILE"]) == (0, 8 << 20, 4096)
     assert limits["RLIMIT_DATA"] == (100 << 20) + DATA_ROOM
-    assert limits["processors"] == 1
+    assert len(limits["processors"]) == 1
     assert limits["RLIMIT_NPROC"] >= stage.options.tasks
     assert (await stage.ask("hello", f"/write?{1 << 20}")).status == 200
     assert (await stage.ask("hello", f"/write?{9 << 20}")).status == 502
+
+
+async def test_two_functions_share_a_processor_only_where_there_is_one(stage: Stage) -> None:
+    used = []
+    for name in ("hello", "again"):
+        await stage.apply(name)
+        await stage.settled(name)
+        used += orjson.loads((await stage.ask(name, "/limits")).body)["processors"]
+    assert len(set(used)) == min(2, len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -364,6 +373,7 @@ async def test_a_start_that_is_given_up_at_any_moment_leaves_neither_process_nor
         assert starting.cancelled()
         assert list((stage.folder / "other" / "instances").glob("*")) == []
     assert not [one for one in proc.everything() if proc.home_of(one.pid).startswith(str(stage.folder / "other"))]
+    assert not starter._ports._taken | starter._users._taken
 
 
 async def test_a_second_server_of_the_same_state_is_refused(stage: Stage) -> None:

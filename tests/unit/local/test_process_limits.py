@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from knative_lambda.local.serving import proc, processes, variables
-from knative_lambda.local.serving.limits import DATA_ROOM, DEFAULT_SCRATCH, Limits
+from knative_lambda.local.serving import appetite, proc, processes, variables
+from knative_lambda.local.serving.limits import DATA_ROOM, DEFAULT_SCRATCH, Limits, mark
 from knative_lambda.local.serving.ports import FIRST, LAST, Ports, is_free
 from knative_lambda.local.serving.processes import LAUNCHER, Launch
-from knative_lambda.local.serving.users import closed_to_others
+from knative_lambda.local.serving.processors import ALL, Part, Processors
+from knative_lambda.local.serving.users import Users, closed_to_others
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are read from /proc")
 
@@ -26,7 +27,7 @@ def sleeping(**environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
 
 
-def launch(folder: Path, *command: str, processors: int = 0, **environment: str) -> str:
+def launch(folder: Path, *command: str, processors: Part = ALL, **environment: str) -> str:
     """What a process prints that launcher became."""
     order = Launch(command, environment, folder, Limits(0, DEFAULT_SCRATCH, 0, 100_000, processors=processors))
     fields = "\0".join(processes.orders(order, parent=os.getpid())).encode()
@@ -43,10 +44,28 @@ def test_a_process_gets_command_environment_and_folder_to_the_letter(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to some processors")
-def test_a_process_runs_on_as_many_processors_as_it_may(tmp_path: Path) -> None:
-    count, all_ours = "import os; print(len(os.sched_getaffinity(0)))", len(os.sched_getaffinity(0))
-    for asked, given in {1: 1, 0: all_ours, all_ours + 1: all_ours}.items():
-        assert launch(tmp_path, sys.executable, "-c", count, processors=asked) == f"{given}\n0"
+def test_a_process_runs_on_the_processors_that_it_is_given(tmp_path: Path) -> None:
+    tell, ours = "import os; print(sorted(os.sched_getaffinity(0)))", sorted(os.sched_getaffinity(0))
+    last = len(ours) - 1
+    for part, given in {Part(0, 1): ours[:1], Part(last, 1): ours[-1:], ALL: ours, Part(1, last + 1): ours}.items():
+        assert launch(tmp_path, sys.executable, "-c", tell, processors=part) == f"{given}\n0"
+
+
+def test_processors_are_shared_only_when_there_are_not_enough() -> None:
+    processors = Processors(4)
+    first, pair = processors.take(1), processors.take(2)
+    assert (first, pair, processors.take(1)) == (Part(0, 1), Part(1, 2), Part(3, 1))
+    assert processors.take(1) == Part(0, 1)  # there are not enough
+    processors.give_back(pair)
+    assert [processors.take(1).first for _ in range(2)] == [1, 2]  # not in turn, for 3 and 0 are in use
+
+
+def test_who_asks_for_all_processors_gets_all() -> None:
+    assert [Processors(4).take(count) for count in (0, 4, 9)] == [ALL, ALL, ALL]
+    assert Processors(0).take(1) == ALL
+    alone = Processors(1)
+    assert alone.take(1) == ALL
+    alone.give_back(ALL)
 
 
 def test_a_command_or_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -80,6 +99,23 @@ def test_nothing_in_the_environment_outdoes_the_server(tmp_path: Path) -> None:
         "PATH": "/mine", "X": "function", "Y": "image", "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"),
         "PORT": "20001", "K_SERVICE": "fn", "K_CONFIGURATION": "fn", "K_REVISION": "fn-00001",
     }  # fmt: skip
+
+
+def test_living_instances_have_different_marks() -> None:
+    neighbours = [{mark(port) for _ in range(1000)} for port in (FIRST, FIRST + 1, LAST)]
+    assert all(4096 <= each < 819_200 for marks in neighbours for each in marks)
+    assert len(set().union(*neighbours)) == sum(map(len, neighbours))
+
+
+@LINUX
+async def test_users_are_handed_out_once_and_none_who_is_busy(tmp_path: Path) -> None:
+    nobody = next(user for user in range(61_184, 65_519) if user not in proc.users())
+    users = Users(tmp_path, remark=print, users=[os.geteuid(), nobody])
+    assert await users._stranger() == nobody
+    with pytest.raises(OSError, match="no user of its own"):
+        await users._stranger()
+    users.give_back(nobody)
+    assert await users._stranger() == nobody
 
 
 def test_ports_are_free_and_nobody_elses() -> None:
@@ -126,20 +162,10 @@ def test_a_child_with_a_session_and_an_environment_of_its_own_is_known_by_its_ma
     (folder / "one").mkdir(parents=True)
     bounds = Limits(memory=0, scratch=1 << 20, tasks=100_000, mark=4242)
 
-    def under(limits: Limits) -> subprocess.Popen[bytes]:
-        order = Launch(("sleep", "60"), {}, tmp_path, limits)
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCHER)], stdin=subprocess.PIPE, start_new_session=True, env={}
-        )
-        assert child.stdin is not None
-        child.stdin.write("\0".join(processes.orders(order, parent=os.getpid())).encode())
-        child.stdin.close()
-        wait_until(lambda: proc.bounds(child.pid) == limits.signs)
-        return child
-
     with sleeping() as recorded:
         processes.record(folder / "one", recorded.pid, bounds)
-        with under(bounds) as ours, under(replace(bounds, mark=4243)) as of_another, sleeping() as stranger:
+        another = replace(bounds, mark=4243)
+        with under(tmp_path, bounds) as ours, under(tmp_path, another) as of_another, sleeping() as stranger:
             assert processes.end_left_over(folder) == 2
             assert proc.look(of_another.pid) is not None
             assert proc.look(stranger.pid) is not None
@@ -148,11 +174,62 @@ def test_a_child_with_a_session_and_an_environment_of_its_own_is_known_by_its_ma
     assert recorded.returncode == ours.returncode == -9
 
 
+@LINUX
+@pytest.mark.parametrize("stranger", [False, True], ids=["of the instance's user", "of another user"])
+def test_a_mark_counts_on_processes_of_the_instances_user_only(tmp_path: Path, stranger: bool) -> None:
+    """Anybody may lower a limit to it."""
+    bounds = Limits(memory=0, scratch=1 << 20, tasks=100_000, mark=4242)
+    user = os.getuid() + 1 if stranger else os.getuid()
+    (tmp_path / "one").mkdir()
+    with sleeping() as recorded, under(tmp_path, bounds) as marked:
+        own = replace(bounds, tasks=0, user=user)
+        verdicts = appetite.Watch().verdicts({recorded.pid: own})
+        assert verdicts == {recorded.pid: f"ended: had {1 if stranger else 2} processes and threads, its limit is 0"}
+        processes.record(tmp_path / "one", recorded.pid, own)
+        assert processes.end_left_over(tmp_path) == (1 if stranger else 2)
+        marked.kill()
+
+
+def under(folder: Path, limits: Limits) -> subprocess.Popen[bytes]:
+    """A process of our own that lives under those limits."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(LAUNCHER)], stdin=subprocess.PIPE, start_new_session=True, env={}
+    )
+    assert child.stdin is not None
+    order = Launch(("sleep", "60"), {}, folder, limits)
+    child.stdin.write("\0".join(processes.orders(order, parent=os.getpid())).encode())
+    child.stdin.close()
+    wait_until(lambda: proc.bounds(child.pid) == limits.signs)
+    return child
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_nothing_that_a_function_left_stops_a_later_start(tmp_path: Path) -> None:
+    for name in ("nested", "endless", "list", "pipe"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / processes.RECORD)
+    (tmp_path / "nested" / processes.RECORD).write_text("[" * 100_000)
+    (tmp_path / "endless" / processes.RECORD).write_text('{"pid": Infinity, "started": 1, "boot": ""}')
+    (tmp_path / "list" / processes.RECORD).write_text("[]")
+    assert processes.end_left_over(tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_removed_is_left_and_stops_nothing(tmp_path: Path) -> None:
+    """A link is never followed, and no folder of ours."""
+    (tmp_path / "elsewhere").mkdir()
+    instances = tmp_path / "instances"
+    (instances / "one").mkdir(parents=True)
+    (instances / "link").symlink_to(tmp_path / "elsewhere")
+    assert processes.end_left_over(instances) == 0
+    assert [path.name for path in instances.iterdir()] == ["link"]
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 @LINUX

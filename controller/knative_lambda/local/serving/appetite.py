@@ -1,4 +1,4 @@
-"""Which instances take more of the machine than they may. Called by server, in a thread, a few times a second.
+"""Which instances take more of the machine than they may. Called by server, in threads, over and over.
 
 Limits of the system alone would not do: they hold for one process, an instance may have many, and the net for memory
 is wide (see limits).
@@ -6,9 +6,10 @@ is wide (see limits).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from knative_lambda.local.serving import proc
@@ -17,11 +18,16 @@ from knative_lambda.local.serving.proc import Process
 
 FILES = 50_000
 """Files of one instance; beyond, looking at them costs too much."""
+RESTS, LONGEST_REST = 20.0, 10.0
+"""A look at files keeps others from the processor: the pause after it is so many times the look, to so many seconds."""
 BLOCK = 512
+HIDING = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG})
+"""How the system refuses a look that a function does not want: by rights, or by names too long. All other errors are
+those of something that went meanwhile, or not of the function's making."""
 
 
 class Watch:
-    """For one thread at a time. Remembers the limits of strangers' processes, which never change."""
+    """For one thread at a time. Remembers the limits of strangers' processes: what has a mark, has it from birth."""
 
     def __init__(self) -> None:
         self._bounds: dict[tuple[int, int], tuple[str, str]] = {}
@@ -35,8 +41,12 @@ class Watch:
             session: int | None = one.session
             if session not in limits:  # perhaps a child that left it
                 identity = one.pid, one.started
-                self._bounds[identity] = former.get(identity) or proc.bounds(one.pid)
-                session = signs.get(self._bounds[identity])
+                bounds = former.get(identity) or proc.bounds(one.pid)
+                if any(bounds):
+                    self._bounds[identity] = bounds
+                session = signs.get(bounds)
+                if session is not None and not proc.is_of(one.pid, limits[session].user):
+                    session = None
             if session is not None:
                 members[session].append(one)
         judged = {session: _verdict(limits[session], found) for session, found in members.items()}
@@ -59,36 +69,56 @@ def excess(folder: Path, limits: Limits, *, files: int = FILES) -> str:
     The limit of the system is for each file; this is for all of them together, as a kubelet has it.
     """
     size = count = 0
-    waiting = [str(folder)]
-    while waiting and count <= files and size <= limits.scratch:
-        for entry in _entries(waiting.pop()):
-            count += 1
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            else:
-                size += _size(entry)
-    if count > files:
-        return f"Evicted: has more than {files} files in HOME and TMPDIR"
-    if size > limits.scratch:
-        return f"Evicted: has {size >> 20} MiB in HOME and TMPDIR, its limit is {limits.scratch >> 20} MiB"
+    try:
+        for each in _sizes(folder):
+            count, size = count + 1, size + each
+            if count > files:
+                return f"Evicted: has more than {files} files in HOME and TMPDIR"
+            if size > limits.scratch:
+                return f"Evicted: has {size >> 20} MiB in HOME and TMPDIR, its limit is {limits.scratch >> 20} MiB"
+    except OSError as error:
+        return f"Evicted: what it has in HOME and TMPDIR cannot be looked at: {error.strerror}"
     return ""
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """None of a folder that went meanwhile, or that cannot be read."""
+def rest(took: float, *, least: float) -> float:
+    """Seconds until the next look at files when the last one took so long."""
+    return max(least, min(RESTS * took, LONGEST_REST))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Of everything below, one after the other, 0 of a folder. Raises OSError for what is hidden."""
+    waiting = [(str(folder.parent), folder.name)]  # in two parts: neighbours share the first, which may be long
+    while waiting:
+        path = os.path.join(*waiting.pop())  # noqa: PTH118 - twice as fast, of many thousands
+        for entry in _entries(path):
+            size = _size(entry)
+            if size is None:
+                waiting.append((path, entry.name))
+            yield size or 0
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """One after the other, for there may be millions. None of a folder that went meanwhile."""
     try:
         with os.scandir(folder) as found:
-            return list(found)
-    except OSError:
-        return []
+            yield from found
+    except OSError as error:
+        if error.errno in HIDING:
+            raise
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """None of a folder. Asking what it is may fail, too, where the file system does not tell with the name."""
     try:
+        if entry.is_dir(follow_symlinks=False):
+            return None
         status = entry.stat(follow_symlinks=False)
-        return min(status.st_size, status.st_blocks * BLOCK)  # a file may have holes, a file system may give ahead
-    except OSError:
+    except OSError as error:
+        if error.errno in HIDING:
+            raise
         return 0
+    return min(status.st_size, status.st_blocks * BLOCK)  # a file may have holes, a file system may give ahead
 
 
 def _memory(limits: Limits, members: Sequence[Process]) -> int:

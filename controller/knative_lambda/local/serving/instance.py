@@ -21,13 +21,14 @@ from knative_lambda.api.meta import Key
 from knative_lambda.cluster.base import Cluster, ClusterError
 from knative_lambda.kit import redact
 from knative_lambda.local.building.images import LocalImage
-from knative_lambda.local.serving import limits, processes, variables
+from knative_lambda.local.serving import limits, processes, processors, variables
 from knative_lambda.local.serving.instance_log import InstanceLog
 from knative_lambda.local.serving.ports import Ports
 from knative_lambda.local.serving.processes import Child, Launch
+from knative_lambda.local.serving.processors import ALL, Part, Processors
 from knative_lambda.local.serving.revisions import Template
 from knative_lambda.local.serving.serving_options import ServerOptions
-from knative_lambda.local.serving.users import Users
+from knative_lambda.local.serving.users import OURS, Users
 
 log = structlog.get_logger(__name__)
 
@@ -37,8 +38,10 @@ FAST_PROBES = 200
 TURN_SECONDS = 3.0
 """After so long a start holds up nobody else; most of its work is done, or never will be."""
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-SHARED = ("/tmp", "/dev")  # noqa: S108 - many programs name it, and in a pod it is the function's own
-"""Folders that are everybody's."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm")
+"""Of /dev, what programs write to; the others, such as disks, are nobody's business."""
+SHARED = ("/tmp", *(f"/dev/{name}" for name in DEVICES))  # noqa: S108 - many programs name it, in a pod it is their own
+"""Folders and files that are everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Place:
     folder: Path
     port: int
     user: int
+    processors: Part = ALL
 
 
 class Instance:
@@ -139,6 +143,7 @@ class Starter:
         self._options = options
         self._ports = Ports()
         self._users = Users(state, remark=remark)
+        self._processors = Processors(processors.ours())
         self._turns = asyncio.Semaphore(options.starts)
         self.running: dict[int, Instance] = {}
         """By the pid of its first process."""
@@ -174,12 +179,15 @@ class Starter:
             raise StartFailed(f"CreateContainerConfigError: {redact.text(error.message)}") from error
 
     async def _place(self, revision: Revision, image: LocalImage) -> Place:
-        name = f"{revision.name}-{_suffix()}"
+        """Waits for the user only, before anything is taken: who is cancelled there has nothing to give back."""
+        name, user = f"{revision.name}-{_suffix()}", OURS
         try:
+            user = await self._users.take(image)
             port = self._ports.take()
         except OSError as error:
+            self._users.give_back(user)
             raise StartFailed(f"Container failed with: {error}") from error
-        return Place(name, self._instances / name, port, await self._users.take(image))
+        return Place(name, self._instances / name, port, user, self._processors.take(revision.template.processors))
 
     async def _begin(self, revision: Revision, image: LocalImage, place: Place, values: Mapping[str, str]) -> Instance:
         launch = await self._launch(revision, image, place, values)
@@ -206,8 +214,14 @@ class Starter:
             command=image.command,
             environment=variables.environment(identity, image=image.env, function=values, folder=place.folder),
             folder=_working_folder(image.folder),
-            limits=limits.of(revision.template, tasks=self._options.tasks, others=others),
-            user=place.user,
+            limits=limits.of(
+                revision.template,
+                tasks=self._options.tasks,
+                others=others,
+                user=place.user,
+                port=place.port,
+                processors=place.processors,
+            ),
             writable=(str(place.folder / "home"), str(place.folder / "tmp"), *SHARED),
         )
 
@@ -247,9 +261,12 @@ class Starter:
         instance.output.close()
 
     async def _leave(self, place: Place) -> None:
-        await asyncio.to_thread(processes.remove_folder, place.folder)
-        self._ports.give_back(place.port)
-        self._users.give_back(place.user)
+        try:
+            await asyncio.to_thread(processes.remove_folder, place.folder)
+        finally:
+            self._ports.give_back(place.port)
+            self._users.give_back(place.user)
+            self._processors.give_back(place.processors)
 
 
 @contextlib.asynccontextmanager

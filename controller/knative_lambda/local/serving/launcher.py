@@ -4,8 +4,10 @@ Between fork and exec stands this small program rather than a `preexec_fn`, whic
 reads its orders from standard input, for secrets in arguments would be seen by every user of the machine: fields that
 are separated by NUL, in the order that `main` takes them. Ends with 127 and a word when the command cannot be run.
 
-Where Linux has Landlock, the process and all that it starts can write nowhere but in the folders that it is given, and
-can signal nobody else. Structures and numbers are those of linux/landlock.h.
+Where Linux has Landlock (5.13), the process and all that it starts can write nowhere but in the folders and files that
+it is given, and read nothing of others' memory and environment. Later versions of it do more: 2 (Linux 5.19) lets
+files move between folders, which 1 always refuses; 3 (6.2) keeps files elsewhere from being shortened; 6 (6.12) keeps
+everybody else from being signalled. Structures and numbers are those of linux/landlock.h.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """Numbers of system calls, the same on every architecture."""
 ASK_VERSION = 1
 BENEATH = 1
-"""The type of a rule about a folder and what is below it."""
-WRITING = 1 << 1 | sum(1 << bit for bit in range(4, 13))
-"""Writing to files, removing and making files, folders, links and the like."""
-REFER, TRUNCATE = 1 << 13, 1 << 14
-"""Moving between folders, from version 2 on (without it, that is always refused); shortening files, from version 3."""
+"""The type of a rule about a folder and what is below it, or about one file."""
+WRITE_FILE, REFER, TRUNCATE = 1 << 1, 1 << 13, 1 << 14
+"""Writing to files; moving between folders, from version 2 on; shortening files, from version 3 on."""
+WRITING = WRITE_FILE | sum(1 << bit for bit in range(4, 13))
+"""Also removing and making files, folders, links and the like."""
+OF_A_FILE = WRITE_FILE | TRUNCATE
+"""What a rule about a single file may allow."""
 SIGNALS = 2
 """Of what is scoped, from version 6 on."""
 
@@ -39,7 +43,7 @@ def main(fields: Iterator[str]) -> None:
     parent, folder, user = int(next(fields)), next(fields), next(fields)
     for _ in range(int(next(fields))):
         _limit(next(fields), int(next(fields)))
-    _keep_to(int(next(fields)))
+    _keep_to(int(next(fields)), int(next(fields)))
     writable = [next(fields) for _ in range(int(next(fields)))]
     command = [next(fields) for _ in range(int(next(fields)))]
     environment = dict(next(fields).partition("=")[::2] for _ in range(int(next(fields))))
@@ -66,12 +70,12 @@ def _limit(name: str, most: int) -> None:
     resource.setrlimit(number, (allowed, allowed))
 
 
-def _keep_to(processors: int) -> None:
-    """So many of the machine's; another part of them for each process. Systems but Linux have no such thing."""
-    if processors and sys.platform.startswith("linux"):
+def _keep_to(first: int, count: int) -> None:
+    """So many of the processors that we have, from the first on; 0 is all. Systems but Linux have no such thing."""
+    if count and sys.platform.startswith("linux"):
         allowed = sorted(os.sched_getaffinity(0))
-        first = os.getpid() % len(allowed)
-        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:processors])
+        first %= len(allowed)
+        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:count])
 
 
 def _become(user: int) -> None:
@@ -108,12 +112,13 @@ def _confine(writable: list[str]) -> None:
     rules = call(CREATE_RULESET, asked, ctypes.c_size_t(size), ctypes.c_uint32(0))
     if rules < 0:
         raise OSError(ctypes.get_errno(), "no rules for its files")
-    for folder in filter(os.path.isdir, writable):
-        below = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", rights, below)
+    for path in filter(os.path.exists, writable):
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        allowed = rights if os.path.isdir(path) else rights & OF_A_FILE  # noqa: PTH112 - pathlib takes its time
+        rule = struct.pack("=Qi", allowed, place)
         if call(ADD_RULE, rules, BENEATH, rule, ctypes.c_uint32(0)) < 0:
-            raise OSError(ctypes.get_errno(), f"no rule for {folder}")
-        os.close(below)
+            raise OSError(ctypes.get_errno(), f"no rule for {path}")
+        os.close(place)
     if call(RESTRICT_SELF, rules, ctypes.c_uint32(0)) < 0:
         raise OSError(ctypes.get_errno(), "not confined to its files")
     os.close(rules)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from knative_lambda.local.serving import ports
+from knative_lambda.local.serving.processors import ALL, Part
 from knative_lambda.local.serving.revisions import Template
 
 MEBI = 1 << 20
@@ -20,8 +22,8 @@ TASKS_ROOM = 2
 """A fork bomb shall be seen and ended by the watcher; the system's limit only holds it until then."""
 DEFAULT_SCRATCH = 64 * MEBI
 OPEN_FILES = 4096
-MARKS = range(4096, 800_000)
-"""Below what the system allows for message queues, which no function misses."""
+FIRST_MARK, MARKS_OF_A_PORT = 4096, 62
+"""All of them are below what the system allows for message queues (819 200 bytes), which no function misses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,12 @@ class Limits:
     others: int = 0
     """Tasks that the same user has besides: the system counts them all together."""
     mark: int = 0
-    """Known to no other instance: a limit that nobody minds, from which a child cannot get away by a session and an
-    environment of its own. 0 is none."""
-    processors: int = 0
+    """No other living instance has it: a limit that nobody minds, from which a child cannot get away by a session and
+    an environment of its own. 0 is none."""
+    user: int = 0
+    """Who runs this instance and nothing else: a mark counts on this user's processes only, for anybody may lower a
+    limit to it. 0 leaves the rights of this program, which all instances share then."""
+    processors: Part = ALL
     """Of the machine's, on which the instance may run: the system has no limit for a part of one."""
 
     @property
@@ -57,7 +62,12 @@ class Limits:
         return {**limits, "RLIMIT_NPROC": TASKS_ROOM * self.tasks + self.others}
 
 
-def of(template: Template, *, tasks: int, others: int) -> Limits:
+def of(template: Template, *, tasks: int, others: int, user: int, port: int, processors: Part) -> Limits:
     """Of one instance."""
-    mark = MARKS[secrets.randbelow(len(MARKS))]
-    return Limits(template.memory, template.scratch or DEFAULT_SCRATCH, tasks, others, mark, template.processors)
+    scratch = template.scratch or DEFAULT_SCRATCH
+    return Limits(template.memory, scratch, tasks, others, mark(port), user, processors)
+
+
+def mark(port: int) -> int:
+    """As much an instance's own as its port is; by chance not that of the port's former owner, nor easily foretold."""
+    return FIRST_MARK + (port - ports.FIRST) * MARKS_OF_A_PORT + secrets.randbelow(MARKS_OF_A_PORT)

@@ -75,7 +75,26 @@ def everything() -> Iterator[Process]:
 
 def tasks_of(user: int) -> int:
     """Threads of a user's processes, as RLIMIT_NPROC counts them."""
-    return sum(one.threads for one in everything() if _user(one.pid) == user)
+    return sum(one.threads for one in everything() if user_of(one.pid) == user)
+
+
+def users() -> set[int]:
+    """Who has a process now."""
+    return {user_of(one.pid) for one in everything()}
+
+
+def user_of(pid: int) -> int:
+    """Whose process it is, -1 when it is gone. Not the owner of its folder here, which a process can make root's."""
+    try:
+        with (PROC / str(pid) / "status").open("rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"Uid:")), -1)
+    except OSError:
+        return -1
+
+
+def is_of(pid: int, user: int) -> bool:
+    """Whether it is this user's; with 0, which stands for nobody's own, everybody's are."""
+    return user == 0 or user_of(pid) == user
 
 
 def portion(pid: int) -> int:
@@ -129,10 +148,3 @@ def _kill(one: Process) -> None:
             os.kill(one.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
-
-
-def _user(pid: int) -> int:
-    try:
-        return (PROC / str(pid)).stat().st_uid
-    except OSError:
-        return -1

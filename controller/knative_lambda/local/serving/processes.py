@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from knative_lambda.local.serving import proc
+from knative_lambda.local.serving import proc, removal
 from knative_lambda.local.serving.limits import Limits
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -43,10 +42,8 @@ class Launch:
     folder: Path
     """Its working directory."""
     limits: Limits
-    user: int = 0
-    """Whose rights it has; 0 leaves those of this process."""
     writable: tuple[str, ...] = ()
-    """The only folders that it may write to, where the system can see to that."""
+    """The only folders and files that it may write to, where the system can see to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,7 @@ class Record:
     boot: str
     scratch: int = 0
     mark: int = 0
+    user: int = 0
 
 
 class Child:
@@ -98,11 +96,11 @@ class Child:
         await asyncio.to_thread(proc.end_all, self._is_ours)
 
     def _is_ours(self, one: proc.Process) -> bool:
-        return (
-            one.session == self.pid
-            or proc.home_of(one.pid) == self._home
-            or (self._limits.mark > 0 and proc.bounds(one.pid) == self._limits.signs)
-        )
+        return one.session == self.pid or proc.home_of(one.pid) == self._home or self._is_marked(one)
+
+    def _is_marked(self, one: proc.Process) -> bool:
+        ours = self._limits
+        return ours.mark > 0 and proc.bounds(one.pid) == ours.signs and proc.is_of(one.pid, ours.user)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.exit_code is None:
@@ -194,10 +192,10 @@ async def _order(process: asyncio.subprocess.Process, launch: Launch) -> None:
 def orders(launch: Launch, *, parent: int) -> Iterator[str]:
     """The fields that launcher reads."""
     limits = launch.limits.resource_limits()
-    yield from (str(parent), str(launch.folder), str(launch.user or ""), str(len(limits)))
+    yield from (str(parent), str(launch.folder), str(launch.limits.user or ""), str(len(limits)))
     for name, most in limits.items():
         yield from (name, str(most))
-    yield str(launch.limits.processors)
+    yield from (str(launch.limits.processors.first), str(launch.limits.processors.count))
     yield str(len(launch.writable))
     yield from launch.writable
     yield str(len(launch.command))
@@ -223,13 +221,16 @@ def record(folder: Path, pid: int, limits: Limits) -> None:
     """Writes down which process belongs to the folder. Blocks."""
     found = proc.look(pid)
     if found is not None:
-        kept = Record(pid, found.started, proc.boot(), limits.scratch, limits.mark)
+        kept = Record(pid, found.started, proc.boot(), limits.scratch, limits.mark, limits.user)
         (folder / RECORD).write_text(json.dumps(asdict(kept)))
 
 
 def remove_folder(folder: Path) -> None:
-    """Blocks. What cannot be removed is left for the next start."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Blocks. What cannot be removed is left for the next start, with a line in the log."""
+    try:
+        removal.remove(folder)
+    except OSError as error:
+        log.warning("the folder of a function's process cannot be removed", folder=str(folder), error=str(error))
 
 
 def claim(folder: Path) -> int:
@@ -261,7 +262,7 @@ def end_left_over(folder: Path) -> int:
         return (
             _is_of_session(one, sessions.get(one.session))
             or proc.home_of(one.pid).startswith(homes)
-            or (marked is not None and one.started >= marked.started)
+            or (marked is not None and one.started >= marked.started and proc.is_of(one.pid, marked.user))
         )
 
     ended = proc.end_all(is_left)
@@ -279,10 +280,10 @@ def _is_of_session(one: proc.Process, kept: Record | None) -> bool:
 
 
 def _records(folder: Path) -> Iterator[Record]:
-    for path in folder.glob(f"*/{RECORD}"):
+    for path in filter(os.path.isfile, folder.glob(f"*/{RECORD}")):  # a pipe would be waited for
         try:
             read = json.loads(path.read_text())
-            marks = int(read.get("scratch", 0)), int(read.get("mark", 0))  # older versions wrote none
+            marks = (int(read.get(name, 0)) for name in ("scratch", "mark", "user"))  # older versions wrote none
             yield Record(int(read["pid"]), int(read["started"]), str(read["boot"]), *marks)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             log.warning("record of a function's process cannot be read", file=str(path), error=str(error))

@@ -181,6 +181,7 @@ class ProcessServer:
                 group.create_task(self._informer.run(), name="informer of Knative Services")
                 group.create_task(self._run_when_synced(), name="process server")
                 group.create_task(self._watch_load(), name="autoscaler")
+                group.create_task(self._watch_files(), name="watch over files")
         finally:
             try:
                 await self._end_all()
@@ -302,18 +303,29 @@ class ProcessServer:
             await self._watch_appetite()
 
     async def _watch_appetite(self) -> None:
-        """Ends instances that take more of the machine than they may."""
+        """Ends instances that take more memory and tasks than they may."""
         running = dict(self._starter.running)
         if running:
-            for pid, verdict in (await asyncio.to_thread(self._verdicts, running)).items():
-                if not running[pid].verdict:
-                    running[pid].condemn(verdict)
+            bounds = {pid: one.limits for pid, one in running.items()}
+            for pid, verdict in (await asyncio.to_thread(self._watch.verdicts, bounds)).items():
+                self._condemn(running[pid], verdict)
 
-    def _verdicts(self, running: Mapping[int, Instance]) -> dict[int, str]:
-        """By pid. Blocks."""
-        written = {pid: appetite.excess(one.place.folder, one.limits) for pid, one in running.items()}
-        taken = self._watch.verdicts({pid: one.limits for pid, one in running.items()})
-        return {pid: verdict for pid, verdict in written.items() if verdict} | taken
+    async def _watch_files(self) -> None:
+        """A task of its own: many files, or a slow disk, hold up neither scaling nor the watch over memory."""
+        took = 0.0
+        while True:
+            await self._clock.sleep(appetite.rest(took, least=self._options.look_seconds))
+            began = self._clock.monotonic()
+            for instance in list(self._starter.running.values()):
+                verdict = await asyncio.to_thread(appetite.excess, instance.place.folder, instance.limits)
+                if verdict:
+                    self._condemn(instance, verdict)
+            took = self._clock.monotonic() - began
+
+    def _condemn(self, instance: Instance, verdict: str) -> None:
+        """Unless it is over already."""
+        if not instance.verdict and self._starter.running.get(instance.child.pid) is instance:
+            instance.condemn(verdict)
 
 
 def _last_number(wanted: Wanted) -> int:

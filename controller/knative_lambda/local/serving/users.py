@@ -12,14 +12,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from knative_lambda.local.building.images import LocalImage
 from knative_lambda.local.serving import proc
 from knative_lambda.local.serving.processes import PATH
 
-FIRST, LAST = 61_184, 65_519
+NAMELESS = range(61_184, 65_520)
 """Users that systemd sets aside for services without a name (DynamicUser); no person is one of them."""
 OURS = 0
 """The rights of this process."""
@@ -30,9 +30,10 @@ RECOUNT = 30.0
 class Users:
     """Hands out one user per instance, or none."""
 
-    def __init__(self, state: Path, *, remark: Callable[[str], None]) -> None:
+    def __init__(self, state: Path, *, remark: Callable[[str], None], users: Sequence[int] = NAMELESS) -> None:
         """`remark` is told, in the loop's thread, what a person should know."""
         self._state = state
+        self._users = users
         self._remark = remark
         self._taken: set[int] = set()
         self._warned = False
@@ -49,7 +50,7 @@ class Users:
         return count
 
     async def take(self, image: LocalImage) -> int:
-        """A user whom nobody else is now, or OURS."""
+        """A user whom nobody else is now, or OURS. Who is cancelled has taken nobody. Raises OSError: all are busy."""
         if os.geteuid() != 0:
             return OURS
         closed = await asyncio.to_thread(self._closed, image)
@@ -67,13 +68,13 @@ class Users:
         return next(closed_to_others([self._state, image.folder, Path(program)]), None)
 
     async def _stranger(self) -> int:
-        """Taken before it is looked at, for several instances start at once."""
-        for user in range(FIRST, LAST):
-            if user not in self._taken:
+        """Chosen and taken in one step, for several instances start at once."""
+        busy = await asyncio.to_thread(proc.users)
+        for user in self._users:
+            if user not in self._taken and user not in busy:
                 self._taken.add(user)
-                if not await asyncio.to_thread(proc.tasks_of, user):
-                    return user
-        return OURS
+                return user
+        raise OSError("there is no user of its own for one more function")
 
     def _warn(self, closed: Path) -> None:
         if not self._warned:
