@@ -198,7 +198,7 @@ def _json(content: Any) -> Any:
 
 
 def _decoded(name: str, value: str) -> str:
-    """CloudEvents in HTTP headers are percent-encoded UTF-8, the SDK leaves that to us; a % that encodes nothing is one."""
+    """CloudEvents in HTTP headers are percent-encoded UTF-8; the SDK leaves that to us. A stray % is itself."""
     try:
         return unquote(value, errors="strict") if name.lower().startswith("ce-") else value
     except UnicodeDecodeError:
