@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -17,6 +19,14 @@ ROOT = Path(__file__).parent
 TIERS = ("unit", "scenarios", "contract", "apiserver", "chart", "knative", "testbed", "local")
 FIXED_PORT = "topology_operator"
 """Fixture of a server that cannot be told its port."""
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that is run in this process configures logs; later tests would capture none that it made to be kept."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from knative_lambda.kit import logging
-
-
-@pytest.fixture(autouse=True)
-def configured() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def logged(capsys: pytest.CaptureFixture[str], form: str) -> str:

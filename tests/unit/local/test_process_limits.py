@@ -24,7 +24,15 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="process
 
 
 def sleeping(**environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+    """Already asleep: just after its start a process has neither environment nor memory."""
+    child = subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S" or not _named(child.pid):
+        time.sleep(0.001)
+    return child
+
+
+def _named(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
 
 
 def launch(folder: Path, *command: str, processors: Part = ALL, **environment: str) -> str:
