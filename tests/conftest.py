@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 pytest_plugins = ("tests.testbed.fixtures",)
 
 ROOT = Path(__file__).parent
-TIERS = ("unit", "scenarios", "contract", "apiserver", "chart", "knative", "testbed", "local")
+TIERS = ("unit", "scenarios", "contract", "local", "testbed", "apiserver", "chart", "knative")
 FIXED_PORT = "topology_operator"
 """Fixture of a server that cannot be told its port."""
 
@@ -30,7 +30,7 @@ def _log_as_before() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tiers first: a broken unit should not wait for servers. Those of small files last: no process ends alone."""
+    """Fast tiers first: a broken unit should not wait for servers."""
     items.sort(key=lambda item: TIERS.index(_tier(item.path)))
 
 
