@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from knative_lambda.api.function import Language, Runtime
 from knative_lambda.runtimes.base import Shipped
 
-SHIPPED = Shipped("go", ("shim.go", "handlers.go", "compile/main.go", "go.mod", "go.sum"))
+SHIPPED = Shipped("go", ("shim.go", "handlers.go", "events.go", "answers.go", "compile/main.go", "go.mod", "go.sum"))
 ROOT = "main"
 """Module of a handler in the package at the top of the function's directory, however that package is called."""
 _DEPENDENCIES = frozenset({"go.mod", "go.sum"})

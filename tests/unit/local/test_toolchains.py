@@ -320,7 +320,7 @@ def test_function_in_go_is_compiled_once_for_its_code(posing: Posing) -> None:
     assert Path(one.command[0]).read_text() == "server\n"
     assert (one.env, one.runtime) == ({"HOST": "127.0.0.1"}, "go 1.26")
     first, *compiled = posing.lines()
-    assert first.startswith("go build in compile go.mod")
+    assert first.startswith("go build in answers.go compile events.go go.mod")
     assert "-mod=mod" in first
     assert [line.split()[0] for line in compiled] == ["compile", "compile"]
 

@@ -61,7 +61,8 @@ def test_an_inline_go_function_is_laid_out_whole(tmp_path: Path) -> None:
     assert json.loads(files["runtime/runtime.json"]) == {"package": ".", "function": "Handler"}
     assert set(files) == {
         "Dockerfile", "dependencies/go.mod", "function/main.go", "function/go.mod", "runtime/runtime.json",
-        "runtime/shim.go", "runtime/handlers.go", "runtime/compile/main.go", "runtime/go.mod", "runtime/go.sum",
+        "runtime/shim.go", "runtime/handlers.go", "runtime/events.go", "runtime/answers.go",
+        "runtime/compile/main.go", "runtime/go.mod", "runtime/go.sum",
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 // Package shim hands each request to the user's function; it is compiled into the function's program, on top of
 // functions-framework.
 //
-// What a handler may be says handlers.go. Health is answered here and never reaches it. What goes wrong in it is a 500
-// with an id and nothing else; error and stack are in the log, under that id.
+// What a handler may be says handlers.go, which CloudEvents it gets events.go, and what becomes of its result answers.go.
+// Health is answered here and never reaches it. What goes wrong in it is a 500 with an id and nothing else; error and
+// stack are in the log, under that id.
 package shim
 
 import (
