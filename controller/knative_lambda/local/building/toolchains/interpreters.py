@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knative_lambda.local.building.toolchains.programs import answered
+
 SECONDS = 5.0
 """For a Python to say what it is; an end of local mode waits for that."""
 _PROBE = """
@@ -85,16 +87,7 @@ class Interpreters:
     def _said(self, command: Sequence[str]) -> str:
         """Nothing, when it cannot be run or fails."""
         try:
-            done = subprocess.run(
-                command,
-                env=self._environment,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                stdin=subprocess.DEVNULL,
-                timeout=SECONDS,
-                check=False,
-            )
+            done = answered(command, self._environment, seconds=SECONDS)
         except (OSError, subprocess.TimeoutExpired):
             return ""
         return done.stdout if done.returncode == 0 else ""

@@ -1,10 +1,13 @@
-"""The programs of this machine that a language needs: where they are, and which version. Called by nodejs and go."""
+"""The programs of this machine that a language needs: where they are, and which version. Called by nodejs and go.
+
+`answered` is how any of them is asked about itself, also by interpreters.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from knative_lambda.local.building.toolchains.base import ToolchainMissing
@@ -40,16 +43,7 @@ class Programs:
     def _asked(self, command: list[str]) -> str:
         name = Path(command[0]).name
         try:
-            done = subprocess.run(
-                command,
-                env=self._environment,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                stdin=subprocess.DEVNULL,
-                timeout=SECONDS,
-                check=False,
-            )
+            done = answered(command, self._environment, seconds=SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             words = f"{command[0]} cannot be started ({type(error).__name__}): {self._advice}"
             raise ToolchainMissing(name, words) from error
@@ -57,3 +51,19 @@ class Programs:
             words = f"{command[0]} does not work ({done.stderr.strip()[-200:]}): {self._advice}"
             raise ToolchainMissing(name, words)
         return done.stdout.strip()
+
+
+def answered(
+    command: Sequence[str], environment: Mapping[str, str], *, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """What a program prints, and its exit code. Raises OSError or subprocess.TimeoutExpired."""
+    return subprocess.run(
+        command,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        timeout=seconds,
+        check=False,
+    )
