@@ -185,9 +185,9 @@ def _built(folder: Path, code: str) -> Path:
 
 
 def installed_languages() -> list[Language]:
-    """Those whose interpreter or compiler is on PATH."""
-    needed = {Language.PYTHON: "git", Language.NODEJS: "npm", Language.GO: "go"}
-    return [language for language, program in needed.items() if shutil.which(program)]
+    """Python, which runs this, and those whose installer or compiler is on PATH."""
+    needed = {Language.NODEJS: "npm", Language.GO: "go"}
+    return [Language.PYTHON, *(language for language, program in needed.items() if shutil.which(program))]
 
 
 def _written(path: Path, text: str) -> Path:

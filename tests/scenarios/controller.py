@@ -13,6 +13,7 @@ from knative_lambda.api.meta import FIELD_MANAGER, Key, Kind
 from knative_lambda.cluster.base import EVERYTHING, Cluster, Object, Page, Propagation, Selection, WatchEvent
 from knative_lambda.cluster.memory import MemoryCluster
 from knative_lambda.events.base import Bus
+from knative_lambda.events.front import FrontBus
 from knative_lambda.events.memory import MemoryBus
 from knative_lambda.kit.clock import Clock, SystemClock
 from knative_lambda.machinery.informer import Informer
@@ -138,23 +139,15 @@ class WatchedCluster:
         """The cluster outlives the controller."""
 
 
-class WatchedBus:
+class WatchedBus(FrontBus):
     """The bus as the controller uses it; a publish is a write that a process can die at, too."""
 
     def __init__(self, bus: Bus, life: Mortal) -> None:
-        self._bus = bus
+        super().__init__(bus)
         self._life = life
 
-    @property
-    def connected(self) -> bool:
-        return self._bus.connected
-
-    @property
-    def problem(self) -> str:
-        return self._bus.problem
-
     async def publish(self, events: Any) -> Any:
-        return await self._life.write("publish", self._bus.publish(events))
+        return await self._life.write("publish", super().publish(events))
 
     async def start(self) -> None:
         """The bus is there."""
