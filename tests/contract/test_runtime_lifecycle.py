@@ -330,6 +330,7 @@ def test_nodejs_ends_after_what_belongs_to_no_request_and_tells_who_waits() -> N
     code = """
 let go; new Promise((resolve) => { go = resolve; }).then(() => { throw new Error('nobody sees this'); });
 exports.handler = (event) => {
+  console.log(`at ${event.path}`);
   if (event.path === '/go') setImmediate(go);
   return new Promise(() => {});
 };
@@ -338,7 +339,9 @@ setInterval(() => undefined, 1000);
     with language_shelf(Language.NODEJS) as shelf:
         serving = started(shelf, "rejects-outside", {"index.js": code})
         with ThreadPoolExecutor() as pool:
-            waiting = [pool.submit(serving.ask, path=path) for path in ("/wait", "/go")]
+            waiting = [pool.submit(serving.ask, path="/wait")]
+            serving.await_log("at /wait")
+            waiting.append(pool.submit(serving.ask, path="/go"))
             assert [one.result().status for one in waiting] == [500, 500]
         assert serving.server.wait(5) == 1
         assert "nobody sees this" in serving.log

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,10 +36,13 @@ def python(code: str, folder: Path, **more: int) -> Command:
 
 def gone(pid: int, *, within: float = 20.0) -> bool:
     until = time.monotonic() + within
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
+    try:
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        return True
     return True
 
 
@@ -49,7 +53,7 @@ def pids(tmp_path: Path) -> Iterator[Path]:
     file.touch()
     yield file
     for pid in map(int, file.read_text().split()):
-        if psutil.pid_exists(pid):
+        with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
 
 
