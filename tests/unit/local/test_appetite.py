@@ -83,6 +83,14 @@ def test_what_is_hidden_is_a_verdict_and_can_be_removed(folder_of_somebody: Path
     assert list(folder_of_somebody.iterdir()) == []
 
 
+def test_a_file_whose_size_cannot_be_asked_for_is_a_verdict(folder_of_somebody: Path) -> None:
+    hidden = folder_of_somebody / "hidden"
+    hidden.mkdir()
+    (hidden / "file").write_bytes(HALF * 4)
+    hidden.chmod(0o400)
+    assert "cannot be looked at: Permission denied" in appetite.excess(folder_of_somebody, LIMITS)
+
+
 @pytest.mark.parametrize("depth", [10, 1500, 3000])
 def test_folders_of_any_depth_are_removed_and_those_too_deep_to_look_at_are_a_verdict(
     tmp_path: Path, depth: int

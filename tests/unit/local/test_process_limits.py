@@ -68,6 +68,19 @@ def test_processors_are_shared_only_when_there_are_not_enough() -> None:
     assert [processors.take(1).first for _ in range(2)] == [1, 2]  # not in turn, for 3 and 0 are in use
 
 
+def test_processors_that_are_given_back_are_handed_out_again_but_in_turn() -> None:
+    processors = Processors(3)
+    taken = [processors.take(1) for _ in range(3)]
+    processors.give_back(taken[1])
+    assert processors.take(1) == taken[1]  # the only free one
+    in_turn, rested = [], Processors(3)
+    for _ in range(4):  # one after the other, each alone
+        part = rested.take(1)
+        in_turn.append(part.first)
+        rested.give_back(part)
+    assert in_turn == [0, 1, 2, 0]
+
+
 def test_who_asks_for_all_processors_gets_all() -> None:
     assert [Processors(4).take(count) for count in (0, 4, 9)] == [ALL, ALL, ALL]
     assert Processors(0).take(1) == ALL

@@ -96,14 +96,16 @@ def test_repository_that_is_broken_is_made_anew(tree: WorkTree, folder: Path, br
 
 
 def test_repository_is_kept_when_the_folder_is_what_is_broken(tree: WorkTree, folder: Path) -> None:
-    first = tree.commit()
+    tree.commit()
+    (folder / "more.txt").write_text("")
+    last = tree.commit()  # with a parent, which a repository made anew would not have
     inner = folder / "inner"
     subprocess.run(["git", "init", "--quiet", str(inner)], check=True)
     again = WorkTree(folder, tree.git_dir, apart=tree.git_dir.parent)
     with pytest.raises(WorkTreeError, match="does not have a commit"):
         again.commit()
     inner.rename(folder.parent / "elsewhere")
-    assert again.commit() == first
+    assert again.commit() == last
 
 
 def test_our_own_state_is_no_part_of_the_folder_in_which_it_lies(folder: Path) -> None:
